@@ -1,0 +1,1 @@
+"""One adapter a database kind; `registry` finds them by the `type` of a connection."""

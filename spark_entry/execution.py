@@ -1,0 +1,55 @@
+"""What one execution of a run knows: its order, both ends, and what it has learnt, for the report whatever happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from spark_entry.adapters.base import DatabaseAdapter, ReadPlan, Relation
+from spark_entry.start import Start
+from spark_entry.window import FixedWindow
+from sync_core.domain.pipeline import Pipeline
+from sync_core.domain.run import RowCounts, RunOrder, RunPlan, Seen, Window
+
+
+@dataclass
+class Execution:
+    """`name` is 16 hex characters, new for every execution; `now` is this machine's clock in UTC."""
+
+    order: RunOrder
+    batch_id: str
+    source: DatabaseAdapter
+    target: DatabaseAdapter
+    name: str
+    now: Callable[[], datetime]
+    event: Callable[..., None]
+    window: Window | None = None
+    seen: Seen | None = None
+    rows: RowCounts = RowCounts()
+    notes: list[str] = field(default_factory=list[str])
+    schema_changes: tuple[str, ...] = ()
+    steps: dict[str, float] = field(default_factory=dict[str, float])
+    plan: RunPlan | None = None
+
+    @contextmanager
+    def step(self, name: str) -> Generator[None]:
+        """Time one step, in seconds."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.steps[name] = round(self.steps.get(name, 0.0) + time.monotonic() - begun, 3)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """All that is decided before the first row is read. `pipeline` spells its names as the source does."""
+
+    pipeline: Pipeline
+    begin: Start
+    relation: Relation
+    fixed: FixedWindow
+    read: ReadPlan

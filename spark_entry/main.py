@@ -1,0 +1,77 @@
+"""The engine's entry: `--manifest PATH` in, one result file a run out. Exit 0 when every result is written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from spark_entry.adapters.registry import driver_packages
+from spark_entry.batch import Batch
+from spark_entry.events import to_standard_output, write_event
+from spark_entry.local_session import build_session
+from spark_entry.secrets import find_secrets
+from sync_core.domain.codec import from_json, to_json
+from sync_core.domain.errors import PermanentError, SyncError
+from sync_core.domain.run import CONTRACT_VERSION, Manifest, RunResult
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the batch of a manifest. Returns the process's exit status: 0 when every result is written, else 1."""
+    parser = argparse.ArgumentParser(prog="uds-engine", description="Move the rows of one batch.")
+    parser.add_argument("--manifest", type=Path, required=True, help="path of the batch's manifest.json")
+    path: Path = parser.parse_args(arguments).manifest
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    to_standard_output()
+    try:
+        manifest = read_manifest(path)
+        spark = build_session(driver_packages(manifest.connections.values()), f"uds {manifest.batch_id[:12]}")
+    except SyncError as error:
+        write_event("batch.failed", code=error.code, message=error.message, remedy=error.remedy)
+        return 1
+    results = path.parent / "results"
+    results.mkdir(exist_ok=True)
+    write_event("batch.started", batch_id=manifest.batch_id, runs=len(manifest.runs), spark=spark.version)
+    Batch(spark, manifest, find_secrets(), lambda result: write_result(results, result)).run()
+    write_event("batch.finished", batch_id=manifest.batch_id)
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        spark.stop()
+    return 0
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest at `path`. Raises PermanentError when this engine is older than it, or cannot read it."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version = data["version"]
+        if version > CONTRACT_VERSION:
+            raise PermanentError(
+                "engine.too_old",
+                f"The manifest has version {version}, this engine reads up to {CONTRACT_VERSION}.",
+                "Install the engine's wheel of the release that the control plane runs.",
+            )
+        return from_json(Manifest, data)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PermanentError(
+            "manifest.unreadable", f"The manifest {path} cannot be read: {error}.", "Launch the batch again."
+        ) from error
+
+
+def write_result(folder: Path, result: RunResult) -> None:
+    """Write one result under a temporary name, then rename it, so that a reader sees all of it or nothing."""
+    path = folder / f"{result.run_key}.json"
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(to_json(result), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""The RunResult of an execution: what the ledger says after the fact, verbatim, whatever happened (R15)."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from spark_entry.adapters.base import TargetState
+from spark_entry.execution import Execution
+from spark_entry.ledger import LedgerEntry
+from spark_entry.load import LOST_DIGITS_MARK, NULL_KEY_MARK
+from spark_entry.start import effective_kind, own_entry
+from sync_core.domain.errors import FenceLost, PermanentError, SyncError
+from sync_core.domain.run import Action, Outcome, RowCounts, RunError, RunResult, Seconds
+
+Redact = Callable[[str], str]
+
+
+def report(
+    execution: Execution,
+    action: Action,
+    outcome: Outcome | None,
+    error: BaseException | None,
+    started: datetime,
+    redact: Redact,
+) -> RunResult:
+    """Read the ledger again and build the result. `outcome` is None when `error` ended the execution."""
+    order = execution.order
+    state, blind = _ledger_now(execution)
+    entry = own_entry(order, state) if state and action is Action.RUN else None
+    rows = execution.rows
+    if error is not None:
+        outcome = _outcome_of(error, entry)
+    if outcome in (Outcome.FAILED, Outcome.SUPERSEDED):
+        rows = replace(rows, inserted=0, updated=0, deleted=0)
+    elif error is not None and entry is not None:
+        rows = RowCounts(inserted=entry.rows)
+    ledger = state.ledger if state else None
+    finished = execution.now()
+    total = (finished - started).total_seconds()
+    result = RunResult(
+        pipeline_id=order.pipeline.pipeline_id,
+        run_key=order.run_key,
+        batch_id=execution.batch_id,
+        kind=effective_kind(order),
+        attempt=order.attempt,
+        state=outcome or Outcome.FAILED,
+        request_id=order.request_id,
+        epoch=ledger.epoch if ledger else 0,
+        generation=ledger.generation if ledger else 0,
+        watermark=ledger.watermark if ledger else None,
+        seen=execution.seen,
+        window=execution.window,
+        rows=rows,
+        counted_generation=entry.generation if entry else None,
+        seconds=Seconds(round(total, 3), dict(execution.steps)),
+        schema_changes=execution.schema_changes,
+        notes=tuple(execution.notes),
+        plan=execution.plan,
+        started_at=started,
+        finished_at=finished,
+    )
+    if error is not None and outcome is Outcome.FAILED:
+        result = replace(result, error=_describe(execution, error, redact))
+    elif isinstance(error, FenceLost):
+        result = replace(
+            result,
+            notes=(*result.notes, "another run of this pipeline committed first; this one wrote nothing"),
+        )
+    if blind is not None and error is None:
+        result = replace(result, state=Outcome.FAILED, error=_describe(execution, blind, redact))
+    return result
+
+
+def _ledger_now(execution: Execution) -> tuple[TargetState | None, BaseException | None]:
+    pipeline = execution.order.pipeline
+    try:
+        with execution.step("report"):
+            return execution.target.inspect_target(pipeline.target, pipeline.pipeline_id), None
+    except Exception as error:  # the run's own error comes first; this one is told when there is no other
+        return None, error
+
+
+def _outcome_of(error: BaseException, entry: LedgerEntry | None) -> Outcome:
+    """A commit whose answer was lost has happened all the same; a run that lost the fence has not failed."""
+    if entry is not None:
+        return Outcome.SUCCEEDED
+    if isinstance(error, FenceLost):
+        return Outcome.SUPERSEDED
+    return Outcome.FAILED
+
+
+def _describe(execution: Execution, error: BaseException, redact: Redact) -> RunError:
+    fault = _translate(execution, error)
+    if fault is None:
+        lines = traceback.format_exception_only(error)
+        text = lines[-1].strip().splitlines()[0][:500]
+        return RunError(
+            "engine.internal",
+            "internal",
+            redact(f"Pipeline {execution.order.pipeline.pipeline_id}: {text}"),
+            "The engine log in the run folder has the whole story; please report it.",
+        )
+    prefix = f"Pipeline {execution.order.pipeline.pipeline_id}: "
+    message = fault.message if fault.message.startswith(prefix) else prefix + fault.message
+    return RunError(fault.code, fault.kind, redact(message), redact(fault.remedy))
+
+
+def _translate(execution: Execution, error: BaseException) -> SyncError | None:
+    if isinstance(error, SyncError):
+        return error
+    pipeline = execution.order.pipeline
+    text = str(error)
+    if NULL_KEY_MARK in text:
+        relation = execution.source.describe_source(pipeline.source, pipeline.types)
+        count = execution.source.count_nulls(relation, pipeline.merge_keys, None)
+        return PermanentError(
+            "key.null",
+            f"{count} rows of {relation.name} have no value in a merge key ({', '.join(pipeline.merge_keys)}).",
+            "Fill the keys, filter those rows out, or set null_keys: ignore to leave them out, counted.",
+        )
+    if LOST_DIGITS_MARK in text:
+        return PermanentError(
+            "type.lossy",
+            "a value has digits below a microsecond, which the target cannot hold, and lossy is refuse.",
+            "Set lossy: cut to cut and count them.",
+        )
+    return execution.source.translate_error(error) or execution.target.translate_error(error)

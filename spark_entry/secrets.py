@@ -1,0 +1,63 @@
+"""Secrets are resolved here, in the engine, and leave it only towards a driver."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from sync_core.domain.connection import SecretReference
+from sync_core.domain.errors import PermanentError
+
+
+class Secrets:
+    """Resolves references and remembers what it gave out, so that `redact` can take it out of any text."""
+
+    def __init__(self, environment: Mapping[str, str], databricks: Any = None) -> None:
+        self._environment = environment
+        self._databricks = databricks
+        self._given: set[str] = set()
+
+    def get(self, scope: str, key: str) -> str:
+        """The secret's value. Raises PermanentError that names the reference."""
+        reference = SecretReference(scope, key)
+        value = self._from_databricks(reference) if self._databricks else self._from_environment(reference)
+        self._given.add(value)
+        return value
+
+    def redact(self, text: str) -> str:
+        """The text without any secret that was given out."""
+        for value in sorted(self._given, key=len, reverse=True):
+            if value:
+                text = text.replace(value, "***")
+        return text
+
+    def _from_environment(self, reference: SecretReference) -> str:
+        value = self._environment.get(reference.environment_variable)
+        if value is None:
+            raise PermanentError(
+                "secret.missing",
+                f"The secret {reference.scope}/{reference.key} is not there.",
+                f"Set the environment variable {reference.environment_variable}.",
+            )
+        return value
+
+    def _from_databricks(self, reference: SecretReference) -> str:
+        try:
+            return str(self._databricks.get(scope=reference.scope, key=reference.key))
+        except Exception as error:
+            raise PermanentError(
+                "secret.missing",
+                f"The secret {reference.scope}/{reference.key} cannot be read.",
+                "Create it in that secret scope, or grant the run's principal READ on the scope.",
+            ) from error
+
+
+def find_secrets() -> Secrets:
+    """Databricks secret scopes on a cluster, environment variables elsewhere."""
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        return Secrets(os.environ)
+    from pyspark.dbutils import DBUtils  # pyright: ignore  # only a Databricks runtime has it
+    from pyspark.sql import SparkSession
+
+    return Secrets(os.environ, DBUtils(SparkSession.getActiveSession()).secrets)  # pyright: ignore

@@ -1,0 +1,1 @@
+"""Universal Data Sync, control plane: decides what runs, launches it and records what it did."""
