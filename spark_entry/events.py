@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 EVENTS = logging.getLogger("uds.events")
 
 
-class JsonLines(logging.Handler):
+class JsonLines(logging.StreamHandler[TextIO]):
     """Writes each event as one line and flushes it, so that a reader sees it before the next step begins."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        sys.stdout.write(record.getMessage() + "\n")
-        sys.stdout.flush()
 
 
 def write_event(event: str, **fields: Any) -> None:
@@ -27,7 +24,9 @@ def write_event(event: str, **fields: Any) -> None:
 
 
 def to_standard_output() -> None:
-    """Send events to standard output, alone; what else is logged goes elsewhere."""
+    """Keep standard output for events alone: what Spark and its tools print there goes to standard error."""
+    own = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     EVENTS.setLevel(logging.INFO)
     EVENTS.propagate = False
-    EVENTS.addHandler(JsonLines())
+    EVENTS.addHandler(JsonLines(own))

@@ -63,7 +63,8 @@ def decide_start(order: RunOrder, state: TargetState) -> Start:
             epoch, watermark = ledger.epoch, ledger.watermark
     if fault:
         # The full refresh mends: a new epoch makes its ledger greater than whatever the store remembers.
-        epoch, watermark = max(epoch, order.epoch) + 1, None
+        # Delta remembers the greatest generation it ever saw and skips what is not greater, in silence.
+        epoch, generation, watermark = max(epoch, order.epoch) + 1, max(generation, order.generation), None
     return Start(kind, epoch, generation, watermark, current)
 
 

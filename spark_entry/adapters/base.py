@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import ClassVar
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -170,6 +171,9 @@ class DatabaseAdapter(ABC):
 
     An adapter lives for one pipeline's run in one Spark session of its own; `close` gives up what it holds.
     """
+
+    driver_package: ClassVar[str | None] = None
+    """Maven coordinate of the JDBC driver, for sessions that are built on this machine."""
 
     def __init__(self, connection: Connection, spark: SparkSession, secret: SECRET) -> None:
         self.connection = connection

@@ -160,7 +160,9 @@ class Pipeline:
         for step in self.transformations:
             if isinstance(step, Rename):
                 origin = {new: old for old, new in names.items()}
-                names |= {origin.get(old, old): new for old, new in step.mapping.items()}
+                # A name that was renamed away before is another column now (derived, say): not this one.
+                moves = {old: new for old, new in step.mapping.items() if old in origin or old not in names}
+                names |= {origin.get(old, old): new for old, new in moves.items()}
         return names
 
     @property

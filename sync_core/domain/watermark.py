@@ -20,6 +20,7 @@ from enum import StrEnum
 
 _NANOS = 1_000_000_000
 _WIDE = Context(prec=80)
+_LAST_MICROSECOND = ((datetime.max - datetime.min).days * 86_400 + 86_399) * _NANOS + 999_999_000
 _TIMESTAMP = re.compile(
     r"(?P<date>\d{4}-\d{2}-\d{2})(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?:\.(?P<fraction>\d{1,9}))?)?"
     r"\s*(?P<zone>Z|[+-]\d{2}:?\d{2})?"
@@ -86,6 +87,16 @@ class Watermark:
         return Watermark(
             self.type, _from_nanos(nanos) + ("Z" if self.type is CursorType.TIMESTAMP_TZ else "")
         )
+
+    def to_microsecond(self, *, upwards: bool) -> Watermark:
+        """The value without digits below a microsecond, rounded up or down; other types as they are."""
+        if self.type not in (CursorType.TIMESTAMP, CursorType.TIMESTAMP_TZ):
+            return self
+        nanos = int(self.order)
+        rounded = nanos - nanos % 1000
+        if upwards and rounded < nanos and rounded < _LAST_MICROSECOND:
+            rounded += 1000
+        return Watermark(self.type, _from_nanos(rounded) + ("Z" if self.type is CursorType.TIMESTAMP_TZ else ""))
 
     def _same_type(self, other: Watermark) -> None:
         if self.type is not other.type:

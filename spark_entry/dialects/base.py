@@ -1,0 +1,207 @@
+"""What a dialect answers: small questions, in SQL text of its database. No Spark, no connection."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from sync_core.domain.watermark import CursorType, Watermark
+
+FaultKind = Literal[
+    "unreachable", "sign_in", "missing", "denied", "full", "busy", "duplicate", "certificate", "snapshot", "value", "other"
+]
+"""What a database fault means to the run. `busy` passes by itself; `value` is a value that does not fit its column."""
+
+NUMBER_WIRE = "decimal(38,10)"
+"""What a number without declared precision is carried as; a value that does not fit it exactly stops the run."""
+
+
+@dataclass(frozen=True)
+class NativeType:
+    """A type as the driver names it, with its precision (or length) and scale."""
+
+    name: str
+    precision: int = 0
+    scale: int = 0
+
+    @staticmethod
+    def parse(text: str) -> NativeType:
+        """Read what `__str__` wrote."""
+        match = re.fullmatch(r"(.*)\((\d+)(?:,(-?\d+))?\)", text)
+        return NativeType(match[1], int(match[2]), int(match[3] or 0)) if match else NativeType(text)
+
+    def __str__(self) -> str:
+        if not self.precision:
+            return self.name
+        return f"{self.name}({self.precision},{self.scale})" if self.scale else f"{self.name}({self.precision})"
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """How the values of a native type travel to Spark.
+
+    `select` is SQL that reads the column `{}`, `wire` the Spark type it arrives as, `decode` Spark SQL from there to
+    `type`: NULL for a value that does not fit, which stops the run. `digits` is SQL for the digits below a microsecond
+    (0 to 999). `refused` says why values would not survive; then `select` reads them as text for an override.
+    """
+
+    type: str
+    select: str = "{}"
+    wire: str = ""
+    decode: str = ""
+    digits: str = ""
+    refused: str | None = None
+
+    @property
+    def wire_type(self) -> str:
+        return self.wire or self.type
+
+
+def as_text(kind: str, select: str = "{}", digits: str = "") -> Carrier:
+    """Travel as text and be cast in Spark, which is exact where java.sql.Timestamp's calendar is not (before 1582-10-15)."""
+    return Carrier(kind, select, "string", f"try_cast({{}} AS {kind})", digits)
+
+
+def exact_number(select: str) -> Carrier:
+    """A number of any precision: as text, and NULL (which stops the run) where digits would be rounded away."""
+    decode = f"CASE WHEN NOT {{}} RLIKE '[.][0-9]{{10}}[0-9]*[1-9]' THEN try_cast({{}} AS {NUMBER_WIRE}) END"
+    return Carrier(NUMBER_WIRE, select, "string", decode)
+
+
+def refuse(reason: str, select: str) -> Carrier:
+    """Not carried unless `types:` says what the text may become."""
+    return Carrier("string", select, refused=reason)
+
+
+def decimal_type(precision: int, scale: int) -> str | None:
+    """The Spark type of a declared NUMBER(p,s); None when it has more than 38 digits."""
+    digits = precision - scale if scale < 0 else max(precision, scale)
+    return f"decimal({digits},{max(scale, 0)})" if 0 < digits <= 38 else None
+
+
+class Dialect(ABC):
+    """SQL text of one kind of database. Identifiers are always quoted, values always escaped (P18)."""
+
+    name: ClassVar[str]
+    dual: ClassVar[str] = ""
+    """What a SELECT without table needs after its list."""
+
+    sized: ClassVar[frozenset[str]] = frozenset()
+    """Types that are declared with a precision or length."""
+    fractional: ClassVar[frozenset[str]] = frozenset()
+    """Types that are declared with a number of decimals of a second."""
+
+    def native(self, name: str, precision: int, scale: int) -> NativeType:
+        """The type from the driver's description, which gives every type some precision and scale."""
+        if name in self.fractional:
+            return NativeType(name, scale)
+        # The longest lengths stand for "no limit".
+        sized = name in self.sized and 0 < precision < 1_000_000_000
+        return NativeType(name, precision, scale) if sized else NativeType(name)
+
+    def quote(self, name: str) -> str:
+        """A name as one identifier, whatever it holds."""
+        return '"' + name.replace('"', '""') + '"'
+
+    def table(self, schema: str, name: str) -> str:
+        return f"{self.quote(schema)}.{self.quote(name)}"
+
+    def text(self, value: str) -> str:
+        """A string literal."""
+        return "'" + value.replace("'", "''") + "'"
+
+    @abstractmethod
+    def carrier(self, native: NativeType) -> Carrier:
+        """How values of this type travel."""
+
+    @abstractmethod
+    def cursor_types(self, native: NativeType) -> tuple[CursorType, ...]:
+        """The cursor types a column of this type can serve; () for none."""
+
+    @abstractmethod
+    def literal(self, value: Watermark, native: NativeType) -> str:
+        """The value as a literal of the column's own type, at full precision, whatever the session's settings (P8, P9)."""
+
+    @abstractmethod
+    def cursor_text(self, expression: str, kind: CursorType, native: NativeType) -> str:
+        """SQL for the canonical text of a cursor value, at full precision."""
+
+    @abstractmethod
+    def clock(self, kind: CursorType, native: NativeType, offset: int | None) -> str:
+        """The source's clock, comparable with the column; `offset` minutes east of UTC for values without zone, None: its own."""
+
+    @abstractmethod
+    def minus_seconds(self, moment: str, seconds: float) -> str:
+        """A moment some seconds earlier."""
+
+    @abstractmethod
+    def clock_text(self) -> str:
+        """SQL for the clock in UTC as ISO 8601 text."""
+
+    @abstractmethod
+    def own_zone(self) -> str:
+        """SQL for the zone of values without zone: its name, or its offset from UTC in minutes, as text."""
+
+    def probe(
+        self,
+        relation: str,
+        column: str,
+        kind: CursorType,
+        native: NativeType,
+        settle: float,
+        offset: int | None,
+        *,
+        nullable: bool,
+    ) -> str:
+        """One statement: safe, highest, nulls, future, clock, own zone (R11a)."""
+        name = self.quote(column)
+        now = self.clock(kind, native, offset)
+        bound = self.minus_seconds(now, settle)
+        if kind is CursorType.DATE:
+            now, bound = self.as_date(now), self.as_date(bound)
+        known = self.known(name, native)
+        highest = self.cursor_text(f"MAX({name})", kind, native)
+        top = f"SELECT {highest} FROM {relation} WHERE {known}"
+        parts = [
+            f"({top} AND {name} <= {bound})" if kind.is_temporal else "NULL",
+            f"({top})",
+            f"(SELECT COUNT(*) FROM {relation} WHERE {name} IS NULL)" if nullable else "0",
+            f"(SELECT COUNT(*) FROM {relation} WHERE {name} > {now})" if kind.is_temporal else "0",
+            self.clock_text(),
+            self.own_zone(),
+        ]
+        return "SELECT " + ", ".join(f"{part} AS p{index}" for index, part in enumerate(parts)) + self.dual
+
+    def as_date(self, moment: str) -> str:
+        return f"CAST({moment} AS DATE)"
+
+    def known(self, column: str, native: NativeType) -> str:
+        """The condition under which a cursor value is one that the engine can hold."""
+        return f"{column} IS NOT NULL"
+
+    def between(
+        self, column: str, native: NativeType, low: Watermark | None, high: Watermark | None, with_nulls: bool
+    ) -> str | None:
+        """low <= column <= high, both inclusive; NULLs pass only when asked for. None: every row."""
+        name = self.quote(column)
+        if low is None and high is None:
+            return None if with_nulls else f"{name} IS NOT NULL"
+        ends = [f"{name} >= {self.literal(low, native)}"] if low is not None else []
+        ends += [f"{name} <= {self.literal(high, native)}"] if high is not None else []
+        inside = " AND ".join(ends)
+        return f"({inside} OR {name} IS NULL)" if with_nulls else inside
+
+    @abstractmethod
+    def column_type(self, spark_type: str, *, key: bool) -> str:
+        """The native type that holds a carried type; ValueError for one that has none."""
+
+    @abstractmethod
+    def fault(self, state: str, vendor_code: int, message: str) -> FaultKind:
+        """What a driver's error means."""
+
+    def names(self, columns: Sequence[str], alias: str = "") -> str:
+        prefix = f"{alias}." if alias else ""
+        return ", ".join(prefix + self.quote(column) for column in columns)

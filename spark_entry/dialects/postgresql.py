@@ -1,0 +1,140 @@
+"""PostgreSQL in SQL text."""
+
+from __future__ import annotations
+
+import re
+
+from spark_entry.dialects.base import Carrier, Dialect, FaultKind, NativeType, as_text, decimal_type, exact_number, refuse
+from sync_core.domain.watermark import CursorType, Watermark
+
+_INTEGERS = {"int2": "smallint", "smallserial": "smallint", "int4": "int", "serial": "int", "int8": "bigint", "bigserial": "bigint"}
+_NATIVE = {"float4": "float", "float8": "double", "bool": "boolean", "bytea": "binary"}
+_TIMES = {"timestamp": "timestamp_ntz", "timestamptz": "timestamp", "date": "date"}
+_CURSORS = {"timestamp": CursorType.TIMESTAMP, "timestamptz": CursorType.TIMESTAMP_TZ, "date": CursorType.DATE}
+_LITERALS = {CursorType.DATE: "DATE", CursorType.TIMESTAMP: "TIMESTAMP", CursorType.TIMESTAMP_TZ: "TIMESTAMPTZ"}
+_COLUMN_TYPES = {
+    "boolean": "boolean",
+    "tinyint": "smallint",
+    "smallint": "smallint",
+    "int": "integer",
+    "bigint": "bigint",
+    "float": "real",
+    "double": "double precision",
+    "string": "text",
+    "binary": "bytea",
+    "date": "date",
+    "timestamp": "timestamptz",
+    "timestamp_ntz": "timestamp",
+}
+_STATES: dict[str, FaultKind] = {
+    "28000": "sign_in",
+    "28P01": "sign_in",
+    "3D000": "sign_in",
+    "42P01": "missing",
+    "3F000": "missing",
+    "42501": "denied",
+    "23505": "duplicate",
+    "55P03": "busy",
+    "57014": "busy",
+    "57P01": "unreachable",
+    "57P02": "unreachable",
+    "57P03": "unreachable",
+}
+_CLASSES: dict[str, FaultKind] = {"08": "unreachable", "53": "full", "40": "busy", "22": "value", "23": "value", "58": "full"}
+
+
+class PostgresqlDialect(Dialect):
+    name = "PostgreSQL"
+    sized = frozenset({"numeric", "varchar", "bpchar", "bit", "varbit"})
+
+    def carrier(self, native: NativeType) -> Carrier:
+        name = native.name
+        if name in _INTEGERS:
+            return Carrier(_INTEGERS[name])
+        if name in _NATIVE:
+            return Carrier(_NATIVE[name])
+        if name in _TIMES:
+            return as_text(_TIMES[name])
+        if name == "numeric":
+            return self._numeric(native)
+        if name == "oid":
+            return Carrier("bigint", "{}::bigint")
+        if name == "money":
+            return refuse("its text depends on the server's locale", "{}::numeric::text")
+        if name.startswith("_") or name.endswith('"_"'):
+            return refuse("it is an array", "{}::text")
+        # Everything else has an exact text of its own, which PostgreSQL reads back: uuid, json, enums, inet, ranges ...
+        plain = name in ("text", "varchar", "bpchar", "name", "uuid")
+        return Carrier("string", "{}" if plain else "{}::text")
+
+    def _numeric(self, native: NativeType) -> Carrier:
+        # The driver reads a negative scale, which is 11 bits wide, as unsigned.
+        scale = native.scale - 2048 if native.scale > 1000 else native.scale
+        kind = decimal_type(native.precision, scale)
+        return Carrier(kind) if kind else exact_number("{}::text")
+
+    def cursor_types(self, native: NativeType) -> tuple[CursorType, ...]:
+        if native.name in _INTEGERS or native.name == "numeric":
+            return (CursorType.NUMBER,)
+        return (_CURSORS[native.name],) if native.name in _CURSORS else ()
+
+    def literal(self, value: Watermark, native: NativeType) -> str:
+        if value.type is CursorType.NUMBER:
+            return value.value
+        text = value.value.removesuffix("Z")
+        if value.type is not CursorType.DATE:
+            whole, _, digits = text.partition(".")
+            # Six digits are all the column can hold; PostgreSQL would round more than that, and so move the bound.
+            text = f"{whole}.{digits[:6]}" if digits else whole
+        return f"{_LITERALS[value.type]} '{text}{'+00' if value.type is CursorType.TIMESTAMP_TZ else ''}'"
+
+    def cursor_text(self, expression: str, kind: CursorType, native: NativeType) -> str:
+        if kind is CursorType.DATE:
+            return f"to_char({expression}, 'YYYY-MM-DD')"
+        if kind is CursorType.TIMESTAMP:
+            return f"""to_char({expression}, 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
+        if kind is CursorType.TIMESTAMP_TZ:
+            return f"""to_char({expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+        return f"({expression})::text"
+
+    def clock(self, kind: CursorType, native: NativeType, offset: int | None) -> str:
+        if kind is CursorType.TIMESTAMP_TZ:
+            return "statement_timestamp()"
+        if offset is None:
+            # TimeZone is the client's here, for the driver sets it; log_timezone keeps what the server was set up with.
+            return "(statement_timestamp() AT TIME ZONE current_setting('log_timezone'))"
+        return f"(statement_timestamp() AT TIME ZONE 'UTC' + interval '{offset} minutes')"
+
+    def minus_seconds(self, moment: str, seconds: float) -> str:
+        return f"({moment} - interval '{seconds:.6f} seconds')"
+
+    def clock_text(self) -> str:
+        return self.cursor_text("statement_timestamp()", CursorType.TIMESTAMP_TZ, NativeType("timestamptz"))
+
+    def own_zone(self) -> str:
+        return "current_setting('log_timezone')"
+
+    def known(self, column: str, native: NativeType) -> str:
+        # infinity has no place in a watermark; as a value in the future it waits, and is counted.
+        if native.name == "date":
+            return f"{column} BETWEEN DATE '0001-01-01' AND DATE '9999-12-31'"
+        if native.name in ("timestamp", "timestamptz"):
+            kind, zone = ("TIMESTAMPTZ", "+00") if native.name == "timestamptz" else ("TIMESTAMP", "")
+            return f"{column} BETWEEN {kind} '0001-01-01 00:00:00{zone}' AND {kind} '9999-12-31 23:59:59.999999{zone}'"
+        return f"{column} < 'NaN'::numeric" if native.name == "numeric" else f"{column} IS NOT NULL"
+
+    def column_type(self, spark_type: str, *, key: bool) -> str:
+        if spark_type in _COLUMN_TYPES:
+            return _COLUMN_TYPES[spark_type]
+        if match := re.fullmatch(r"decimal\((\d+),(\d+)\)", spark_type):
+            return f"numeric({match[1]},{match[2]})"
+        if re.match(r"(var)?char\(", spark_type):
+            return "text"
+        raise ValueError(spark_type)
+
+    def fault(self, state: str, vendor_code: int, message: str) -> FaultKind:
+        if "certificate" in message.lower() or "SSL" in message:
+            return "certificate"
+        if "snapshot" in message and state in ("22023", "42704"):
+            return "snapshot"
+        return _STATES.get(state) or _CLASSES.get(state[:2]) or "other"

@@ -1,0 +1,97 @@
+"""The Spark session: the cluster's own on Databricks, a local one with Delta Lake elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyspark
+from pyspark.sql import SparkSession
+
+from sync_core.domain.errors import PermanentError
+
+DELTA = {"4.0": "io.delta:delta-spark_2.13:4.0.0", "4.1": "io.delta:delta-spark_2.13:4.1.0"}
+"""Delta Lake's coordinate by Spark version; from 4.2 on it carries Spark's version in its name."""
+
+IVY_SETTINGS = """<ivysettings>
+  <settings defaultResolver="central"/>
+  <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
+</ivysettings>
+"""
+
+LOGGING = """rootLogger.level = warn
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex{1}
+"""
+
+
+def build_session(packages: Iterable[str], application: str) -> SparkSession:
+    """A session in UTC. `packages` are Maven coordinates of JDBC drivers, needed only where a local session is built.
+
+    Raises PermanentError `engine.time_zone` when session or JVM are in another zone.
+    """
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        spark = SparkSession.builder.getOrCreate()
+    else:
+        spark = _local(sorted({delta_package(), *packages}), application)
+    require_utc(spark)
+    return spark
+
+
+def delta_package() -> str:
+    """The Maven coordinate of Delta Lake for the installed pyspark."""
+    version = ".".join(pyspark.__version__.split(".")[:2])
+    return DELTA.get(version, f"io.delta:delta-spark_{version}_2.13:4.4.0")
+
+
+def _local(packages: list[str], application: str) -> SparkSession:
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "universal-data-sync"
+    folder.mkdir(parents=True, exist_ok=True)
+    ivy, logging = folder / "ivysettings.xml", folder / "log4j2.properties"
+    for path, text in ((ivy, IVY_SETTINGS), (logging, LOGGING)):
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+    java = f"-Duser.timezone=UTC -Dlog4j2.configurationFile={logging.as_uri()} -Dderby.system.home={folder}"
+    builder = SparkSession.builder.appName(application).master(os.environ.get("UDS_SPARK_MASTER", "local[*]"))
+    settings = {
+        "spark.jars.packages": ",".join(packages),
+        "spark.jars.ivySettings": str(ivy),
+        "spark.driver.memory": os.environ.get("UDS_DRIVER_MEMORY", "2g"),
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.extraJavaOptions": java,
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "true",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        # Small tables on one machine: Delta's own default computes a snapshot in 50 tasks.
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.shuffle.partitions": str(max(2, os.cpu_count() or 2)),
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+    }
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def require_utc(spark: SparkSession) -> None:
+    """Refuse any zone but UTC: values without a zone would shift on their way (P9)."""
+    session = spark.conf.get("spark.sql.session.timeZone")
+    machine = spark.sql("SELECT java_method('java.util.TimeZone', 'getDefault')").head()
+    assert machine is not None
+    zone = str(machine[0])
+    if session in ("UTC", "Etc/UTC", "Z") and 'id="UTC"' in zone or 'id="Etc/UTC"' in zone:
+        return
+    raise PermanentError(
+        "engine.time_zone",
+        f"Spark runs in the time zone {session}, its JVM in {zone[:60]}; both must be UTC.",
+        "Set spark.sql.session.timeZone UTC, and -Duser.timezone=UTC in spark.driver.extraJavaOptions and "
+        "spark.executor.extraJavaOptions.",
+    )

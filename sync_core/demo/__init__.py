@@ -1,0 +1,1 @@
+"""The demonstration: real data, real servers, and a run killed half-way."""
