@@ -84,7 +84,7 @@ def _local(packages: list[str], application: str) -> SparkSession:
 def require_utc(spark: SparkSession) -> None:
     """Refuse any zone but UTC: values without a zone would shift on their way (P9)."""
     session = spark.conf.get("spark.sql.session.timeZone")
-    machine = spark.sql("SELECT java_method('java.util.TimeZone', 'getDefault')").head()
+    machine = spark.sql("SELECT java_method('java.util.TimeZone', 'getDefault')").head()  # pyright: ignore[reportUnknownMemberType]
     assert machine is not None
     zone = str(machine[0])
     if session in ("UTC", "Etc/UTC", "Z") and 'id="UTC"' in zone or 'id="Etc/UTC"' in zone:

@@ -6,14 +6,12 @@ import os
 import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
 
 from spark_entry.adapters.base import (
     CURSOR_DIGITS,
@@ -83,12 +81,12 @@ class DatabricksAdapter(DatabaseAdapter):
         if source.query is not None:
             sql = f"({source.query}) AS uds_query"
             with self._faults("source", "the query"):
-                return Relation("query", sql, _columns(self.spark.sql(f"SELECT * FROM {sql}"), overrides), is_query=True)
+                return Relation("query", sql, _columns(self._sql(f"SELECT * FROM {sql}"), overrides), is_query=True)
         name = source.table or ""
         table = self.table_sql(name)
         with self._faults("source", name):
             version = self._version(table)
-            frame = self.spark.sql(f"SELECT * FROM {table}")
+            frame = self._sql(f"SELECT * FROM {table}")
         return Relation(name, f"{table} VERSION AS OF {version}", _columns(frame, overrides), version=version)
 
     def probe_cursor(self, relation: Relation, cursor: Cursor) -> CursorProbe:
@@ -107,7 +105,7 @@ class DatabricksAdapter(DatabaseAdapter):
         bound = f"CAST({settled} AS DATE)" if cursor.type is CursorType.DATE else settled
         temporal = cursor.type.is_temporal
         with self._faults("source", relation.name):
-            row = self.spark.sql(
+            row = self._sql(
                 f"SELECT CAST(MAX({name}) {f'FILTER (WHERE {name} <= {bound})' if temporal else ''} AS STRING) AS safe, "
                 f"CAST(MAX({name}) AS STRING) AS highest, COUNT_IF({name} IS NULL) AS nulls, "
                 f"{f'COUNT_IF({name} > {clock})' if temporal else '0'} AS future, "
@@ -152,7 +150,7 @@ class DatabricksAdapter(DatabaseAdapter):
 
     def read_data(self, plan: ReadPlan) -> DataFrame:
         with self._faults("source", plan.relation.name):
-            frame = self.spark.sql(plan.statements[0])
+            frame = self._sql(plan.statements[0])
             wanted = {column.name: column.type for column in plan.columns}
             return frame.select(
                 *[
@@ -165,7 +163,7 @@ class DatabricksAdapter(DatabaseAdapter):
 
     def count_nulls(self, relation: Relation, columns: tuple[str, ...], condition: str | None) -> int:
         missing = " OR ".join(f"{dialect.quote(name)} IS NULL" for name in columns)
-        row = self.spark.sql(f"SELECT COUNT(*) AS missing FROM {relation.sql} WHERE {missing}").head()
+        row = self._sql(f"SELECT COUNT(*) AS missing FROM {relation.sql} WHERE {missing}").head()
         assert row is not None
         return int(row["missing"])
 
@@ -184,7 +182,7 @@ class DatabricksAdapter(DatabaseAdapter):
             )
         with self._faults("target", target.table):
             past, version = self._past(table, pipeline_id)
-            frame = self.spark.sql(f"SELECT * FROM {table}")
+            frame = self._sql(f"SELECT * FROM {table}")
             has_rows = bool(detail["numFiles"]) and frame.limit(1).count() > 0
         ledger = past.entries[0] if past.entries else None
         return TargetState(
@@ -217,11 +215,11 @@ class DatabricksAdapter(DatabaseAdapter):
     def prepare_target(self, target: Target, pipeline_id: str, statements: tuple[str, ...]) -> None:
         with self._faults("target", target.table):
             for statement in statements:
-                self.spark.sql(statement)
+                self._sql(statement)
 
     def read_target(self, target: Target, state: TargetState, condition: str | None) -> DataFrame:
         table = f"{self.table_sql(target.table)} VERSION AS OF {state.version}"
-        return self.spark.sql(f"SELECT * FROM {table}" + (f" WHERE {condition}" if condition else ""))
+        return self._sql(f"SELECT * FROM {table}" + (f" WHERE {condition}" if condition else ""))
 
     def target_filter(
         self, state: TargetState, column: str, cursor: Cursor, low: Watermark | None, high: Watermark | None, with_nulls: bool
@@ -289,7 +287,7 @@ class DatabricksAdapter(DatabaseAdapter):
                 # R16: for this one statement alone; a second one under the same version would be skipped in silence.
                 for name, value in settings.items():
                     self.spark.conf.set(name, value)
-                self.spark.sql(self._merge_statement(request, view))
+                self._sql(self._merge_statement(request, view))
             finally:
                 for name in settings:
                     self.spark.conf.unset(name)
@@ -332,6 +330,9 @@ class DatabricksAdapter(DatabaseAdapter):
 
     # ---- the table as it is
 
+    def _sql(self, statement: str) -> DataFrame:
+        return self.spark.sql(statement)  # pyright: ignore[reportUnknownMemberType] - pyspark leaves its **kwargs untyped
+
     def _past(self, table: str, pipeline_id: str) -> tuple[Past, int]:
         commits = self._history(table, RECENT_COMMITS)
         past = read_past(commits, pipeline_id)
@@ -340,7 +341,7 @@ class DatabricksAdapter(DatabaseAdapter):
         return past, commits[0].version
 
     def _history(self, table: str, limit: int | None) -> list[PastCommit]:
-        rows = self.spark.sql(f"DESCRIBE HISTORY {table}" + (f" LIMIT {limit}" if limit else "")).collect()
+        rows = self._sql(f"DESCRIBE HISTORY {table}" + (f" LIMIT {limit}" if limit else "")).collect()
         return [to_commit(row.asDict()) for row in rows]
 
     def _version(self, table: str) -> int:
@@ -348,7 +349,7 @@ class DatabricksAdapter(DatabaseAdapter):
 
     def _detail(self, table: str, name: str) -> Row | None:
         try:
-            row = self.spark.sql(f"DESCRIBE DETAIL {table}").head()
+            row = self._sql(f"DESCRIBE DETAIL {table}").head()
         except AnalysisException as error:
             if error.getCondition() in (*_MISSING, *_MISSING_TOO):
                 return None

@@ -2,284 +2,253 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import ClassVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from dataclasses import replace
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
-from spark_entry.adapters.base import SECRET, Column, CursorProbe, DatabaseAdapter, ReadPlan, Relation
-from spark_entry.adapters.jdbc_catalog import TableName, find_table, native_of, nearest_table, read_columns
-from spark_entry.adapters.jdbc_connection import DatabaseFailed, HeldConnection, connect, find_fault
-from spark_entry.adapters.jdbc_faults import clean, to_error
-from spark_entry.adapters.jdbc_read import find_unreadable, read_frame, select_statement
-from spark_entry.dialects.base import Dialect
-from sync_core.domain.connection import Authentication, Connection
-from sync_core.domain.errors import ConfigError, PermanentError, SyncError
-from sync_core.domain.pipeline import Cursor, ReadOptions, Source
+from spark_entry.adapters.base import Column, ReadPlan, Relation, TargetState, WriteCounts, WriteRequest
+from spark_entry.adapters.jdbc_catalog import TableName, find_table, name_new_table, native_of, read_columns
+from spark_entry.adapters.jdbc_connection import DatabaseFailed, HeldConnection
+from spark_entry.adapters.jdbc_ledger import Ledger
+from spark_entry.adapters.jdbc_read import read_frame, select_statement
+from spark_entry.adapters.jdbc_source import JdbcSource
+from spark_entry.adapters.jdbc_staging import Staging, staging_prefix
+from spark_entry.dialects.writing import LedgerTables, Load, Written
+from spark_entry.ledger import LedgerEntry
+from sync_core.domain.errors import PermanentError, RetryableError
+from sync_core.domain.pipeline import Cursor, Target
+from sync_core.domain.run import RunKind
 from sync_core.domain.watermark import CursorType, Watermark
 
-ROWS_PER_PART = 100_000
-"""A part of a scan is worth its own connection from about here on."""
+_FETCH_SIZE = 10_000
+_BINARY_CURSORS = (CursorType.ROWVERSION,)
 
 
-class JdbcSource(DatabaseAdapter):
-    """What a JDBC database does as a source."""
+class JdbcAdapter(JdbcSource):
+    """Source and target. The target's rows and its ledger change in one transaction of one held connection (R14)."""
 
-    dialect: ClassVar[Dialect]
-    driver: ClassVar[str]
-    driver_package: ClassVar[str]
-    default_port: ClassVar[int]
-
-    def __init__(self, connection: Connection, spark: SparkSession, secret: SECRET) -> None:
-        super().__init__(connection, spark, secret)
-        self._held: HeldConnection | None = None
-        self._snapshot: HeldConnection | None = None
-        self._credentials: Mapping[str, str] | None = None
-        self._from_a_bound: set[str] = set()
-
-    # ---- the connection
-
-    def get_credentials(self) -> Mapping[str, str]:
-        if self.connection.auth is not Authentication.PASSWORD:
-            raise ConfigError(
-                "connection.auth",
-                f"Connection {self.connection.name}: {self.dialect.name} cannot sign in with auth {self.connection.auth.value}.",
-                "Use auth: password with username, secret_scope and secret_key.",
-            )
-        found = {"user": self.connection.username} if self.connection.username else {}
-        reference = self.connection.secret
-        return found | ({"password": self.secret(reference.scope, reference.key)} if reference else {})
-
-    def driver_properties(self) -> Mapping[str, str]:
-        """Properties of the driver that the connection's options may override."""
-        return {}
-
-    def read_properties(self) -> Mapping[str, str]:
-        """All that Spark and the held connection need to sign in."""
-        if self._credentials is None:
-            self._credentials = self.get_credentials()
-        given = {name: value for name, value in self.connection.options.items() if name not in ("url", "driver")}
-        return {**self.driver_properties(), **given, **self._credentials}
-
-    @property
-    def url(self) -> str:
-        return self.connection.options.get("url") or self.build_jdbc_url()
-
-    @property
-    def driver_class(self) -> str:
-        return self.connection.options.get("driver") or self.driver
-
-    def open(self) -> HeldConnection:
-        """A connection of its own; the caller closes it."""
-        return connect(self.spark, self.driver_class, self.url, self.read_properties())
-
-    @property
-    def held(self) -> HeldConnection:
-        """The connection for probes and statements."""
+    def open_target(self) -> HeldConnection:
+        """The held connection, which never waits for a lock for ever."""
         if self._held is None:
-            self._held = self.open()
-        return self._held
+            connection = self.held
+            for statement in self.dialect.session_setup:
+                connection.execute(statement)
+        return self.held
 
-    def close(self) -> None:
-        self.end_snapshot()
-        if self._held is not None:
-            self._held.close()
-            self._held = None
-
-    def end_snapshot(self) -> None:
-        if self._snapshot is not None:
-            self._snapshot.close()
-            self._snapshot = None
-
-    @contextmanager
-    def faults(self, role: str, name: str) -> Iterator[None]:
-        """Errors of the database leave as SyncError, naming the object they are about."""
-        try:
-            yield
-        except DatabaseFailed as error:
-            raise to_error(self.connection, self.dialect, error.fault, role, name) from error
-
-    def translate_error(self, error: BaseException) -> SyncError | None:
-        unreadable = find_unreadable(str(error))
-        if unreadable is not None:
-            return unreadable
-        fault = find_fault(error)
-        return to_error(self.connection, self.dialect, fault, "source", "the rows") if fault else None
-
-    # ---- as a source
-
-    def describe_source(self, source: Source, types: Mapping[str, str]) -> Relation:
-        self.end_snapshot()
-        overrides = {name.lower(): kind for name, kind in types.items()}
-        if source.query is not None:
-            relation = f"({source.query.strip().rstrip(';')}) uds_query"
-            with self.faults("source", "the query"):
-                columns = read_columns(self.held, self.dialect, relation, "The query", overrides)
-                return Relation("query", relation, columns, rows=self.estimate_rows(relation, None), is_query=True)
-        written = source.table or ""
-        with self.faults("source", written):
-            table = find_table(self.held, written, self.connection.schema, self.connection.database)
+    def inspect_target(self, target: Target, pipeline_id: str) -> TargetState:
+        with self.faults("target", target.table):
+            connection = self.open_target()
+            table = self._find(target)
+            name = table or self._new_name(target)
+            entry, recent = Ledger(connection, LedgerTables(self.dialect, name.schema)).read(pipeline_id)
             if table is None:
-                raise PermanentError(
-                    "source.missing",
-                    f"Connection {self.connection.name} has no table {written}.",
-                    nearest_table(self.held, written, self.connection.schema, self.connection.database),
-                )
+                return TargetState(exists=False, ledger=entry, recent=recent)
             relation = self.dialect.table(table.schema, table.name)
-            columns = read_columns(self.held, self.dialect, relation, written, overrides)
-            keys = self.unique_keys(table)
-            return Relation(str(table), relation, columns, keys, self.estimate_rows(relation, table))
-
-    def unique_keys(self, table: TableName) -> tuple[tuple[str, ...], ...]:
-        """Column sets that the database keeps unique."""
-        return self.held.unique_indexes(table.schema, table.name)
-
-    def estimate_rows(self, relation: str, table: TableName | None) -> int | None:
-        """The database's own estimate, without a scan."""
-        return None
-
-    def probe_cursor(self, relation: Relation, cursor: Cursor) -> CursorProbe:
-        column = self._cursor_column(relation, cursor)
-        zone = self._zone(cursor)
-        now = datetime.now(UTC)
-        offset = round(_offset(zone, now)) if zone is not None else None
-        statement = self.probe_statement(relation, cursor, column, offset)
-        with self.faults("source", relation.name):
-            safe, highest, nulls, future, clock, own = self.held.query(statement)[0]
-        if clock is None:
-            raise PermanentError("source.clock", f"Connection {self.connection.name}: the database's clock gave no time.", "")
-        return CursorProbe(
-            self._mark(cursor, safe),
-            self._mark(cursor, highest),
-            int(nulls or 0),
-            int(future or 0),
-            datetime.fromisoformat(Watermark.parse(CursorType.TIMESTAMP_TZ, clock).value[:26].rstrip("Z") + "+00:00"),
-            cursor.type is CursorType.TIMESTAMP and (_has_summer_time(zone, now) if zone else _own_has(own, now)),
-        )
-
-    def probe_statement(self, relation: Relation, cursor: Cursor, column: Column, offset: int | None) -> str:
-        native = native_of(column)
-        return self.dialect.probe(
-            relation.sql, column.name, cursor.type, native, cursor.settle_seconds, offset, nullable=column.nullable
-        )
-
-    def _cursor_column(self, relation: Relation, cursor: Cursor) -> Column:
-        column = relation.column(cursor.column)
-        if column is None:
-            raise PermanentError("column.missing", f"{relation.name} has no column {cursor.column}.", "Correct cursor.column.")
-        possible = self.dialect.cursor_types(native_of(column))
-        if cursor.type not in possible:
-            can = " or ".join(kind.value for kind in possible)
-            raise PermanentError(
-                "cursor.type",
-                f"{relation.name}.{column.name} is {column.native}, which cannot be a cursor of type {cursor.type.value}.",
-                f"Set cursor.type to {can}." if can else "Choose a date, timestamp or exact number column.",
+            return TargetState(
+                exists=True,
+                columns=read_columns(connection, self.dialect, relation, target.table, {}),
+                has_rows=self._has_rows(relation),
+                ledger=entry,
+                recent=recent,
+                object_id=connection.query(self.dialect.object_id(table.schema, table.name))[0][0],
             )
-        return column
 
-    def _zone(self, cursor: Cursor) -> ZoneInfo | None:
-        name = cursor.timezone or self.connection.timezone
-        try:
-            return ZoneInfo(name) if name else None
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ConfigError("timezone.unknown", f"{name!r} is no time zone.", "Write for example Europe/Oslo.") from error
+    def create_statements(self, target: Target, columns: tuple[Column, ...], keys: tuple[str, ...]) -> tuple[str, ...]:
+        with self.faults("target", target.table):
+            name = self._new_name(target)
+        parts = [
+            f"{self.dialect.quote(column.name)} {self._native(column, key=column.name in keys)}"
+            + (" NOT NULL" if column.name in keys else "")
+            for column in columns
+        ]
+        if keys:
+            parts.append(f"PRIMARY KEY ({self.dialect.names(keys)})")
+        return (f"CREATE TABLE {self.dialect.table(name.schema, name.name)} ({', '.join(parts)})",)
 
-    def _mark(self, cursor: Cursor, text: str | None) -> Watermark | None:
-        return Watermark.parse(cursor.type, text) if text is not None else None
+    def evolve_statements(self, target: Target, added: tuple[Column, ...], widened: tuple[Column, ...]) -> tuple[str, ...]:
+        with self.faults("target", target.table):
+            table = self._existing(target)
+        additions = [self.dialect.add_column(table, column.name, self._native(column, key=False)) for column in added]
+        wider = [
+            self.dialect.widen_column(table, column.name, self._native(column, key=False), nullable=column.nullable)
+            for column in widened
+        ]
+        return (*additions, *wider)
 
-    def get_incremental_filter(
-        self, relation: Relation, cursor: Cursor, low: Watermark | None, high: Watermark | None, with_nulls: bool
+    def prepare_target(self, target: Target, pipeline_id: str, statements: tuple[str, ...]) -> None:
+        with self.faults("target", target.table):
+            connection = self.open_target()
+            for statement in statements:
+                connection.execute(statement)
+            schema = (self._find(target) or self._new_name(target)).schema
+            Ledger(connection, LedgerTables(self.dialect, schema)).create()
+            for leftover in connection.tables_like(schema, staging_prefix(pipeline_id)):
+                self._drop(self.dialect.table(schema, leftover))
+
+    def read_target(self, target: Target, state: TargetState, condition: str | None) -> DataFrame:
+        with self.faults("target", target.table):
+            relation = Relation(target.table, self._existing(target), state.columns)
+        plan = ReadPlan(relation, state.columns, None, condition, (), _FETCH_SIZE, ())
+        statement = select_statement(self.dialect, plan, None, "", digits=False)
+        properties = {**self.read_properties(), "driver": self.driver_class, "fetchsize": str(_FETCH_SIZE)}
+        return read_frame(self.spark, self.dialect, self.url, plan, statement, properties)
+
+    def target_filter(
+        self,
+        state: TargetState,
+        column: str,
+        cursor: Cursor,
+        low: Watermark | None,
+        high: Watermark | None,
+        with_nulls: bool,
     ) -> str | None:
-        column = self._cursor_column(relation, cursor)
-        condition = self.dialect.between(column.name, native_of(column), low, high, with_nulls)
-        if condition is not None and low is not None and low.value != cursor.initial:
-            self._from_a_bound.add(condition)
-        return condition
+        found = next(there for there in state.columns if there.name == column)
+        self._require_order(found, cursor.type)
+        return self.dialect.between(found.name, native_of(found), low, high, with_nulls)
 
-    def plan_read(
-        self, relation: Relation, columns: tuple[Column, ...], cursor: Cursor | None, condition: str | None, options: ReadOptions
-    ) -> ReadPlan:
-        with self.faults("source", relation.name):
-            parts = options.partitions or self._parts(relation, condition)
-            predicates = self.split(relation, parts) if parts > 1 else ()
-            snapshot = self.open_snapshot() if predicates else None
-        plan = ReadPlan(relation, columns, cursor, condition, predicates, max(1, options.fetch_size), (), snapshot)
-        inner = select_statement(self.dialect, plan, self.split_expression(relation), self.snapshot_clause(snapshot))
-        statements = tuple(f"SELECT * FROM ({inner}) uds_rows WHERE {predicate}" for predicate in predicates)
-        return ReadPlan(
-            relation, columns, cursor, condition, predicates, max(1, options.fetch_size), statements or (inner,), snapshot
+    def write_statements(self, request: WriteRequest) -> tuple[str, ...]:
+        with self.faults("target", request.target.table):
+            table = self._find(request.target) or self._new_name(request.target)
+        load = self._load(request, table, Staging.name_of(request.entry.pipeline_id, request.execution))
+        return self._statements(request, load)
+
+    def write_data(self, request: WriteRequest) -> WriteCounts:
+        with self.faults("target", request.target.table):
+            connection = self.open_target()
+            table = self._find(request.target)
+        if table is None:
+            raise RetryableError("target.missing", f"The target {request.target.table} disappeared during the run.", "")
+        for attempt in (1, 2):
+            name = Staging.name_of(request.entry.pipeline_id, request.execution, attempt)
+            load = self._load(request, table, name)
+            staging = Staging(self, connection, load)
+            try:
+                with self.faults("target", request.target.table):
+                    staging.create()
+                    staging.fill(request.frame)
+                expected = request.rows_expected()
+                request.event("write.staged", rows=expected)
+                with self.faults("target", request.target.table):
+                    counts = self._commit(request, load, connection, expected)
+                if counts is not None:
+                    request.event("commit.done", generation=request.entry.generation)
+                    return counts
+            finally:
+                self._drop(load.staging)
+        raise RetryableError(
+            "staging.doubled",
+            f"The staging table of {request.target.table} held other rows than were read, twice: a Spark task was repeated.",
+            "Turn spark.speculation off.",
         )
 
-    def _parts(self, relation: Relation, condition: str | None) -> int:
-        rows = self.estimate_window(relation, condition)
-        cores = self.spark.sparkContext.defaultParallelism
-        return 1 if rows is None else max(1, min(cores, rows // ROWS_PER_PART))
-
-    def estimate_window(self, relation: Relation, condition: str | None) -> int | None:
-        """Rows that the condition leaves; None when unknown, which is read in one part."""
-        return None if condition in self._from_a_bound else relation.rows
-
-    def split_expression(self, relation: Relation) -> str | None:
-        """What the parts are cut by; selected as `uds_part`, which predicates refer to."""
-        return None
-
-    def split(self, relation: Relation, parts: int) -> tuple[str, ...]:
-        """Predicates over `uds_part`, disjoint and together every row, NULL included (P14); () when it cannot be split."""
-        return ()
-
-    def open_snapshot(self) -> str | None:
-        """A token under which all parts see one state; None where there is no such thing."""
-        return None
-
-    def snapshot_clause(self, snapshot: str | None) -> str:
-        """What stands after the table to read it as of the snapshot."""
-        return ""
-
-    def session_statement(self, plan: ReadPlan) -> str | None:
-        """What each reading connection runs first."""
-        return None
-
-    def read_data(self, plan: ReadPlan) -> DataFrame:
-        properties = {**self.read_properties(), "driver": self.driver_class, "fetchsize": str(plan.fetch_size)}
-        first = self.session_statement(plan)
-        if first is not None:
-            properties["sessionInitStatement"] = first
-        statement = select_statement(
-            self.dialect, plan, self.split_expression(plan.relation) if plan.predicates else None, self.snapshot_clause(plan.snapshot)
-        )
+    def _commit(self, request: WriteRequest, load: Load, connection: HeldConnection, expected: int) -> WriteCounts | None:
+        """The one transaction; None when staging does not hold what was read, and everything is as before."""
+        schema = (self._find(request.target) or self._new_name(request.target)).schema
+        ledger = Ledger(connection, LedgerTables(self.dialect, schema))
+        request.event("commit.started", generation=request.entry.generation)
         try:
-            return read_frame(self.spark, self.dialect, self.url, plan, statement, properties)
-        except Exception as error:
-            translated = self.translate_error(error)
-            if translated is None:
+            with connection.transaction():
+                ledger.take(request.expected, request.entry)
+                if int(connection.query(load.count_staging())[0][0] or 0) != expected:
+                    raise _Doubled
+                counts = self._move(request, load, connection)
+                ledger.record(self._entry(request, load, counts))
+        except _Doubled:
+            return None
+        return counts
+
+    def _move(self, request: WriteRequest, load: Load, connection: HeldConnection) -> WriteCounts:
+        if request.kind is RunKind.FULL_REFRESH:
+            deleted = connection.execute(load.delete_all()) if request.state.has_rows else 0
+            return WriteCounts(inserted=connection.execute(load.insert()), deleted=deleted)
+        if not load.keys:
+            return WriteCounts(inserted=connection.execute(load.insert()))
+        older, update = load.count_older(), load.update()
+        left = int(connection.query(older)[0][0] or 0) if older else 0
+        updated = connection.execute(update) if update else 0
+        return WriteCounts(inserted=connection.execute(load.insert()), updated=updated, older=left)
+
+    def _entry(self, request: WriteRequest, load: Load, counts: WriteCounts) -> LedgerEntry:
+        return replace(
+            request.entry,
+            rows=counts.inserted + counts.updated,
+            holds_rows=counts.inserted > 0 or self._has_rows(load.target),
+            object_id=request.state.object_id,
+        )
+
+    def _statements(self, request: WriteRequest, load: Load) -> tuple[str, ...]:
+        if request.kind is RunKind.FULL_REFRESH:
+            return (load.delete_all(), load.insert())
+        update = load.update() if load.keys else None
+        return (update, load.insert()) if update else (load.insert(),)
+
+    def _load(self, request: WriteRequest, table: TableName, staging: str) -> Load:
+        there = {column.name.lower(): column for column in request.state.columns}
+        columns = tuple(
+            Written(name, native_of(there[name.lower()]) if name.lower() in there else self.dialect.native("", 0, 0), f"c{index}")
+            for index, name in enumerate(request.frame.columns)
+        )
+        by_name = {column.name: column for column in columns}
+        cursor = by_name.get(request.cursor) if request.cursor else None
+        if cursor is not None and request.keys and request.read_bound is not None and request.state.exists:
+            self._require_order(there[cursor.name.lower()], request.read_bound.type)
+        refresh = request.kind is RunKind.FULL_REFRESH
+        return Load(
+            self.dialect,
+            self.dialect.table(table.schema, table.name),
+            self.dialect.table(table.schema, staging),
+            columns,
+            () if refresh else tuple(by_name[key] for key in request.keys),
+            cursor,
+            request.read_bound if request.state.exists else None,
+        )
+
+    def _require_order(self, column: Column, kind: CursorType) -> None:
+        """The target's type of the cursor must sort as the source's does."""
+        native = native_of(column)
+        if kind in self.dialect.cursor_types(native) or (kind in _BINARY_CURSORS and column.type == "binary"):
+            return
+        raise PermanentError(
+            "target.cursor",
+            f"The target's column {column.name} is {column.native}, which does not sort as a cursor of type {kind.value}.",
+            "Give the column a type that does, or leave the cursor as it is in the transformations.",
+        )
+
+    def _native(self, column: Column, *, key: bool) -> str:
+        try:
+            return self.dialect.column_type(column.type, key=key)
+        except ValueError as error:
+            raise PermanentError(
+                "type.unsupported",
+                f"{self.dialect.name} has no column type for {column.name}, which is {column.type}.",
+                "Cast it in a transformation, for example to string, or drop it.",
+            ) from error
+
+    def _has_rows(self, relation: str) -> bool:
+        statement = f"SELECT CASE WHEN EXISTS (SELECT 1 FROM {relation}) THEN 1 ELSE 0 END{self.dialect.dual}"
+        return self.held.query(statement)[0][0] == "1"
+
+    def _find(self, target: Target) -> TableName | None:
+        return find_table(self.held, target.table, self.connection.schema, self.connection.database)
+
+    def _new_name(self, target: Target) -> TableName:
+        return name_new_table(self.held, target.table, self.connection.schema, self.connection.database, self.dialect.fold)
+
+    def _existing(self, target: Target) -> str:
+        table = self._find(target) or self._new_name(target)
+        return self.dialect.table(table.schema, table.name)
+
+    def _drop(self, table: str) -> None:
+        """Drop a staging table; one that is gone, in use by a run that lives, or out of reach is the next run's to drop."""
+        try:
+            self.held.execute(f"DROP TABLE {table}")
+        except DatabaseFailed as error:
+            if self.dialect.fault(error.fault.state, error.fault.vendor_code, error.fault.message) not in _LEFT_FOR_NEXT_RUN:
                 raise
-            raise translated from error
-
-    def count_nulls(self, relation: Relation, columns: tuple[str, ...], condition: str | None) -> int:
-        missing = " OR ".join(f"{self.dialect.quote(name)} IS NULL" for name in columns)
-        where = f"({missing})" + (f" AND ({condition})" if condition else "")
-        with self.faults("source", relation.name):
-            return int(self.held.query(f"SELECT COUNT(*) FROM {relation.sql} WHERE {where}")[0][0] or 0)
 
 
-def _offset(zone: ZoneInfo, at: datetime) -> float:
-    offset = at.astimezone(zone).utcoffset()
-    return offset.total_seconds() / 60 if offset else 0.0
+class _Doubled(Exception):
+    """Staging holds other rows than were read."""
 
 
-def _has_summer_time(zone: ZoneInfo, now: datetime) -> bool:
-    return len({_offset(zone, now.replace(month=month, day=1)) for month in (1, 4, 7, 10)}) > 1
-
-
-def _own_has(own: str | None, now: datetime) -> bool:
-    """The database names its zone, or only its offset: then any other than UTC may have daylight saving time."""
-    if own is None or re.fullmatch(r"-?\d+", own):
-        return own is not None and int(own) != 0
-    try:
-        return _has_summer_time(ZoneInfo(own), now)
-    except (ZoneInfoNotFoundError, ValueError):
-        return True
+_LEFT_FOR_NEXT_RUN = ("missing", "busy", "unreachable")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyspark.errors import PySparkException
@@ -76,10 +77,21 @@ def find_table(connection: HeldConnection, written: str, default_schema: str | N
     return TableName(*found.pop()) if found else None
 
 
-def name_new_table(connection: HeldConnection, written: str, default_schema: str | None, database: str | None) -> TableName:
-    """The name of a table that is to be created, in the spelling it is written with."""
+def name_new_table(
+    connection: HeldConnection, written: str, default_schema: str | None, database: str | None, fold: Callable[[str], str]
+) -> TableName:
+    """The name of a table that is to be created: quoted parts as they are, a bare name as the database would fold it."""
     schema, name = _target_of(connection, written, default_schema, database)
-    return TableName(schema or "", name)
+    if schema is None:
+        raise ConfigError("table.name", f"{written} names no schema, and the connection has none.", "Write schema.table.")
+    quoted = written.rstrip()[-1:] in ('"', "]", "`")
+    return TableName(_schema_as_it_is(connection, schema), name if quoted else fold(name))
+
+
+def _schema_as_it_is(connection: HeldConnection, schema: str) -> str:
+    known = connection.schemas()
+    similar = [name for name in known if name.lower() == schema.lower()]
+    return schema if schema in known or len(similar) != 1 else similar[0]
 
 
 def nearest_table(connection: HeldConnection, written: str, default_schema: str | None, database: str | None) -> str:

@@ -105,10 +105,34 @@ class HeldConnection:
                 rows.close()
             return found
 
+    def tables_like(self, schema: str, prefix: str) -> list[str]:
+        """Names of a schema's tables that begin with `prefix`."""
+        with _faults(self._gateway):
+            data = self._connection.getMetaData()
+            escape = str(data.getSearchStringEscape() or "")
+            pattern = _literally(prefix, escape) + "%"
+            rows = data.getTables(self._connection.getCatalog(), _literally(schema, escape), pattern, None)
+            found: list[str] = []
+            while rows.next():
+                if str(rows.getString("TABLE_TYPE")).upper() not in _NO_TABLES:
+                    found.append(str(rows.getString("TABLE_NAME")))
+            rows.close()
+            return found
+
     def current_schema(self) -> str | None:
         """The schema that a bare table name means."""
         with _faults(self._gateway):
             return _text(self._connection.getSchema())
+
+    def schemas(self) -> list[str]:
+        """The names of all schemas."""
+        with _faults(self._gateway):
+            rows = self._connection.getMetaData().getSchemas()
+            names: list[str] = []
+            while rows.next():
+                names.append(str(rows.getString("TABLE_SCHEM")))
+            rows.close()
+            return names
 
     def primary_key(self, schema: str, table: str) -> tuple[str, ...]:
         """The columns of the table's primary key, in its order."""
@@ -171,16 +195,14 @@ class HeldConnection:
     @contextmanager
     def _statement(self, text: str, values: tuple[str | int | None, ...]) -> Iterator[Callable[[bool], Any]]:
         with _faults(self._gateway):
-            # Without values no prepared statement: a person's query may hold question marks that are operators.
-            statement = self._connection.prepareStatement(text) if values else self._connection.createStatement()
+            statement = self._connection.prepareStatement(text)
             try:
                 for index, value in enumerate(values, start=1):
                     if isinstance(value, int):
                         statement.setLong(index, value)
                     else:
                         statement.setString(index, value)
-                arguments = () if values else (text,)
-                yield lambda rows: (statement.executeQuery if rows else statement.executeUpdate)(*arguments)
+                yield lambda rows: statement.executeQuery() if rows else statement.executeUpdate()
             finally:
                 with suppress(Py4JError):
                     statement.close()

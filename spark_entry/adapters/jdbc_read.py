@@ -19,7 +19,7 @@ _DIGITS = "uds_digits"
 _UNREADABLE = re.compile(r"uds: column (?P<column>.+?) holds '(?P<value>.*?)', which does not fit (?P<type>[a-z_0-9(),]+)")
 
 
-def select_statement(dialect: Dialect, plan: ReadPlan, part: str | None, as_of: str) -> str:
+def select_statement(dialect: Dialect, plan: ReadPlan, part: str | None, as_of: str, *, digits: bool = True) -> str:
     """The source's SELECT. Columns are renamed c0, c1, ... so that no name has to survive Spark's own quoting (P18)."""
     names = {column.name: dialect.quote(column.name) for column in plan.columns}
     carriers = _carriers(dialect, plan)
@@ -27,20 +27,26 @@ def select_statement(dialect: Dialect, plan: ReadPlan, part: str | None, as_of: 
         f"{carrier.select.replace('{}', names[column.name])} AS {dialect.quote(f'c{index}')}"
         for index, (column, carrier) in enumerate(zip(plan.columns, carriers, strict=True))
     ]
-    cursor = _cursor(plan)
-    lost = [
-        f"CASE WHEN {carrier.digits.replace('{}', names[column.name])} > 0 THEN 1 ELSE 0 END"
-        for column, carrier in zip(plan.columns, carriers, strict=True)
-        if carrier.digits and column is not cursor
-    ]
-    if lost:
-        selected.append(f"{' + '.join(lost)} AS {dialect.quote(_LOST)}")
-    if cursor is not None and (digits := carriers[plan.columns.index(cursor)].digits):
-        selected.append(f"{digits.replace('{}', names[cursor.name])} AS {dialect.quote(_DIGITS)}")
+    if digits:
+        selected += _digit_columns(dialect, plan, carriers)
     if part is not None and plan.predicates:
         selected.append(f"{part} AS {dialect.quote(PART)}")
     where = f" WHERE {plan.filter}" if plan.filter else ""
     return f"SELECT {', '.join(selected)} FROM {plan.relation.sql}{as_of}{where}"
+
+
+def _digit_columns(dialect: Dialect, plan: ReadPlan, carriers: list[Carrier]) -> list[str]:
+    """How many values of the row lose digits below a microsecond, and the cursor's own."""
+    cursor = _cursor(plan)
+    lost: list[str] = []
+    own: list[str] = []
+    for column, carrier in zip(plan.columns, carriers, strict=True):
+        digits = carrier.digits.replace("{}", dialect.quote(column.name))
+        if digits and column is cursor:
+            own.append(f"{digits} AS {dialect.quote(_DIGITS)}")
+        elif digits:
+            lost.append(f"CASE WHEN {digits} > 0 THEN 1 ELSE 0 END")
+    return [*([f"{' + '.join(lost)} AS {dialect.quote(_LOST)}"] if lost else []), *own]
 
 
 def read_frame(

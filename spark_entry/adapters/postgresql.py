@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 
 from spark_entry.adapters.base import ReadPlan, Relation
-from spark_entry.adapters.jdbc import JdbcSource
+from spark_entry.adapters.jdbc import JdbcAdapter
 from spark_entry.adapters.jdbc_catalog import TableName
 from spark_entry.dialects.postgresql import PostgresqlDialect
 
 _ROWS = re.compile(r"rows=(\d+)")
 
 
-class PostgresqlAdapter(JdbcSource):
+class PostgresqlAdapter(JdbcAdapter):
     dialect = PostgresqlDialect()
     driver = "org.postgresql.Driver"
     driver_package = "org.postgresql:postgresql:42.7.7"
@@ -28,6 +28,24 @@ class PostgresqlAdapter(JdbcSource):
 
     def driver_properties(self) -> Mapping[str, str]:
         return {"connectTimeout": "15", "loginTimeout": "15", "tcpKeepAlive": "true", "ApplicationName": "universal-data-sync"}
+
+    def write_properties(self) -> Mapping[str, str]:
+        # Untyped strings, so that the server reads text as the column's own type: uuid, jsonb, enum, timestamp ...
+        return {"reWriteBatchedInserts": "true", "stringtype": "unspecified"}
+
+    def unique_keys(self, table: TableName) -> tuple[tuple[str, ...], ...]:
+        statement = (
+            "SELECT i.indexrelid, a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid "
+            "AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]) WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL "
+            f"AND i.indexprs IS NULL AND i.indrelid = {self._oid(table)}"
+        )
+        keys: dict[str | None, list[str]] = {}
+        for index, column in self.held.query(statement):
+            keys.setdefault(index, []).append(column or "")
+        return tuple(tuple(columns) for columns in keys.values())
+
+    def _oid(self, table: TableName) -> str:
+        return f"{self.dialect.text(self.dialect.table(table.schema, table.name))}::regclass"
 
     def estimate_rows(self, relation: str, table: TableName | None) -> int | None:
         return self._planned_rows(f"SELECT 1 FROM {relation}")

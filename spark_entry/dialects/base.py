@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -194,9 +194,70 @@ class Dialect(ABC):
         inside = " AND ".join(ends)
         return f"({inside} OR {name} IS NULL)" if with_nulls else inside
 
+    # ---- as a target
+
+    short_text: ClassVar[str] = "varchar(200)"
+    long_text: ClassVar[str]
+    big_integer: ClassVar[str] = "bigint"
+    session_setup: ClassVar[tuple[str, ...]] = ()
+    """What a connection that writes runs first, so that nothing waits for a lock for ever."""
+
+    wire_out: ClassVar[Mapping[str, str]] = {}
+    """Spark SQL by Spark type that turns a value `{}` into what the driver writes exactly; others go as they are."""
+
     @abstractmethod
     def column_type(self, spark_type: str, *, key: bool) -> str:
         """The native type that holds a carried type; ValueError for one that has none."""
+
+    def fold(self, name: str) -> str:
+        """What the database makes of a bare name of a new table."""
+        return name
+
+    def create_staging(self, staging: str, target: str, columns: Sequence[tuple[str, str, NativeType]]) -> str:
+        """An empty table with the target's types; `columns` are (target name, staging name, target type)."""
+        selected = ", ".join(f"{self.quote(name)} AS {self.quote(staged)}" for name, staged, _ in columns)
+        return f"CREATE TABLE {staging} AS SELECT {selected} FROM {target} WHERE 1 = 0"
+
+    def after_staging(self, staging: str) -> tuple[str, ...]:
+        """Statements once staging is loaded."""
+        return ()
+
+    def insert(self, target: str, columns: Sequence[str]) -> str:
+        """The beginning of an INSERT ... SELECT."""
+        return f"INSERT INTO {target} ({self.names(columns)})"
+
+    @abstractmethod
+    def differs(self, pairs: Sequence[tuple[str, str, NativeType]]) -> str:
+        """The condition under which any pair of values differs, NULL being a value, byte by byte."""
+
+    def update(
+        self,
+        target: str,
+        staging: str,
+        values: Sequence[tuple[str, str]],
+        keys: Sequence[tuple[str, str]],
+        condition: str,
+    ) -> str:
+        """Update target t from staging s where keys agree and the condition holds; pairs are quoted (target, staging)."""
+        wanted = ", ".join(f"s.{staged}" for _, staged in [*keys, *values])
+        same = " AND ".join(f"t.{name} = s.{staged}" for name, staged in keys)
+        match = " AND ".join(f"t.{name} = q.{staged}" for name, staged in keys)
+        changes = ", ".join(f"t.{name} = q.{staged}" for name, staged in values)
+        return (
+            f"MERGE INTO {target} t USING (SELECT {wanted} FROM {staging} s INNER JOIN {target} t ON {same} "
+            f"WHERE {condition}) q ON ({match}) WHEN MATCHED THEN UPDATE SET {changes}"
+        )
+
+    def add_column(self, table: str, column: str, native: str) -> str:
+        return f"ALTER TABLE {table} ADD {self.quote(column)} {native}"
+
+    @abstractmethod
+    def widen_column(self, table: str, column: str, native: str, *, nullable: bool) -> str:
+        """Give a column a wider type."""
+
+    @abstractmethod
+    def object_id(self, schema: str, name: str) -> str:
+        """A query for what stays the same as long as the table is the same object."""
 
     @abstractmethod
     def fault(self, state: str, vendor_code: int, message: str) -> FaultKind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from spark_entry.dialects.base import Carrier, Dialect, FaultKind, NativeType, as_text, decimal_type, exact_number, refuse
 from sync_core.domain.watermark import CursorType, Watermark
@@ -26,6 +27,7 @@ _COLUMN_TYPES = {
     "timestamp": "timestamptz",
     "timestamp_ntz": "timestamp",
 }
+_AS_TEXT = ("json", "xml", "citext", "point", "polygon", "box", "path", "line", "lseg", "circle")
 _STATES: dict[str, FaultKind] = {
     "28000": "sign_in",
     "28P01": "sign_in",
@@ -67,10 +69,12 @@ class PostgresqlDialect(Dialect):
         plain = name in ("text", "varchar", "bpchar", "name", "uuid")
         return Carrier("string", "{}" if plain else "{}::text")
 
-    def _numeric(self, native: NativeType) -> Carrier:
+    def native(self, name: str, precision: int, scale: int) -> NativeType:
         # The driver reads a negative scale, which is 11 bits wide, as unsigned.
-        scale = native.scale - 2048 if native.scale > 1000 else native.scale
-        kind = decimal_type(native.precision, scale)
+        return super().native(name, precision, scale - 2048 if scale > 1000 else scale)
+
+    def _numeric(self, native: NativeType) -> Carrier:
+        kind = decimal_type(native.precision, native.scale)
         return Carrier(kind) if kind else exact_number("{}::text")
 
     def cursor_types(self, native: NativeType) -> tuple[CursorType, ...]:
@@ -123,6 +127,15 @@ class PostgresqlDialect(Dialect):
             return f"{column} BETWEEN {kind} '0001-01-01 00:00:00{zone}' AND {kind} '9999-12-31 23:59:59.999999{zone}'"
         return f"{column} < 'NaN'::numeric" if native.name == "numeric" else f"{column} IS NOT NULL"
 
+    long_text = "text"
+    # The driver's own timestamps follow a calendar that lacks ten days of 1582; the server reads text as it is written.
+    wire_out = {
+        "timestamp_ntz": "cast({} AS string)",
+        "timestamp": "concat(cast({} AS string), '+00')",
+        "date": "cast({} AS string)",
+    }
+    session_setup = ("SET lock_timeout = '60s'",)
+
     def column_type(self, spark_type: str, *, key: bool) -> str:
         if spark_type in _COLUMN_TYPES:
             return _COLUMN_TYPES[spark_type]
@@ -131,6 +144,44 @@ class PostgresqlDialect(Dialect):
         if re.match(r"(var)?char\(", spark_type):
             return "text"
         raise ValueError(spark_type)
+
+    def fold(self, name: str) -> str:
+        return name.lower()
+
+    def create_staging(self, staging: str, target: str, columns: Sequence[tuple[str, str, NativeType]]) -> str:
+        return super().create_staging(staging, target, columns).replace("CREATE TABLE", "CREATE UNLOGGED TABLE", 1)
+
+    def after_staging(self, staging: str) -> tuple[str, ...]:
+        return (f"ANALYZE {staging}",)
+
+    def insert(self, target: str, columns: Sequence[str]) -> str:
+        return f"{super().insert(target, columns)} OVERRIDING SYSTEM VALUE"
+
+    def differs(self, pairs: Sequence[tuple[str, str, NativeType]]) -> str:
+        # Types without an equality of their own, or with one that ignores case, are compared as text.
+        tests = [
+            f"{there}::text IS DISTINCT FROM {here}::text" if native.name in _AS_TEXT else f"{there} IS DISTINCT FROM {here}"
+            for there, here, native in pairs
+        ]
+        return f"({' OR '.join(tests)})"
+
+    def update(
+        self,
+        target: str,
+        staging: str,
+        values: Sequence[tuple[str, str]],
+        keys: Sequence[tuple[str, str]],
+        condition: str,
+    ) -> str:
+        changes = ", ".join(f"{name} = s.{staged}" for name, staged in values)
+        same = " AND ".join(f"t.{name} = s.{staged}" for name, staged in keys)
+        return f"UPDATE {target} AS t SET {changes} FROM {staging} AS s WHERE {same} AND {condition}"
+
+    def widen_column(self, table: str, column: str, native: str, *, nullable: bool) -> str:
+        return f"ALTER TABLE {table} ALTER COLUMN {self.quote(column)} TYPE {native}"
+
+    def object_id(self, schema: str, name: str) -> str:
+        return f"SELECT {self.text(self.table(schema, name))}::regclass::oid"
 
     def fault(self, state: str, vendor_code: int, message: str) -> FaultKind:
         if "certificate" in message.lower() or "SSL" in message:

@@ -1,0 +1,72 @@
+"""Run folders on this machine's disk: `<state>/runs/<batch_id>/`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sync_core.domain.codec import from_json, to_json
+from sync_core.domain.errors import PermanentError
+from sync_core.domain.run import Manifest, RunResult
+
+
+class LocalRunFolder:
+    """A RunFolder below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+
+    def batch(self, batch_id: str) -> Path:
+        """The folder of one batch."""
+        return self.folder / batch_id
+
+    def write_manifest(self, manifest: Manifest) -> str:
+        path = self.batch(manifest.batch_id) / "manifest.json"
+        if not path.exists():
+            _write_whole(path, to_json(manifest))
+        return str(path)
+
+    def read_manifest(self, batch_id: str) -> Manifest | None:
+        data = _read(self.batch(batch_id) / "manifest.json")
+        return None if data is None else from_json(Manifest, data)
+
+    def read_result(self, batch_id: str, run_key: str) -> RunResult | None:
+        data = _read(self.batch(batch_id) / "results" / f"{run_key}.json")
+        return None if data is None else from_json(RunResult, data)
+
+    def forget(self, before: datetime, kept: set[str]) -> int:
+        """Delete folders last touched before a time, except the batches in `kept`. Returns how many."""
+        if not self.folder.exists():
+            return 0
+        limit = before.timestamp()
+        old = [path for path in self.folder.iterdir() if path.stat().st_mtime < limit and path.name not in kept]
+        for path in old:
+            shutil.rmtree(path)
+        return len(old)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def _write_whole(path: Path, content: Any) -> None:
+    """Write under a temporary name, then rename: a reader sees all of it or nothing, also after a power cut."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise PermanentError(
+            "run_folder.failed", f"{path.parent} cannot be written: {error.strerror}.", "Check the disk, or use another --state."
+        ) from error

@@ -1,0 +1,171 @@
+"""The composition root: settings in, use cases out."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sync_core.adapters.local_launcher import LocalLauncher
+from sync_core.adapters.local_run_folder import LocalRunFolder
+from sync_core.adapters.sqlite_store import SqliteStore
+from sync_core.complete import complete, engine_died, fail
+from sync_core.domain.connection import Connection
+from sync_core.domain.errors import RetryableError, SyncError
+from sync_core.domain.pipeline import Pipeline
+from sync_core.domain.run import (
+    Action,
+    Outcome,
+    Range,
+    RunKind,
+    RunOrder,
+    RunRecord,
+    RunResult,
+    RunState,
+    make_batch_id,
+    make_run_key,
+)
+from sync_core.launch import launch_batch, make_manifest, make_order
+from sync_core.ports import EventHandler, Launcher, LaunchStatus, RunFolder, StateStore
+from sync_core.request import Asked, request_run
+from sync_core.settings import Settings
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A pipeline that could not be begun, and why."""
+
+    pipeline_id: str
+    error: SyncError
+
+
+@dataclass(frozen=True)
+class App:
+    """Use cases on one machine. `now` and `new_id` are the only sources of time and randomness."""
+
+    settings: Settings
+    store: StateStore
+    folder: RunFolder
+    launcher: Launcher
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+
+    def run(
+        self,
+        pipelines: Sequence[Pipeline],
+        connections: Mapping[str, Connection],
+        on_event: EventHandler,
+        kind: RunKind = RunKind.INCREMENTAL,
+        ranges: Mapping[str, Range] | None = None,
+    ) -> tuple[list[RunResult], list[Refusal]]:
+        """Settle open runs, then begin, launch and complete one batch. KeyboardInterrupt closes its runs as cancelled."""
+        asked = [self._ask(pipeline.pipeline_id, kind, (ranges or {}).get(pipeline.pipeline_id)) for pipeline in pipelines]
+        batch_id = make_batch_id([one.run_key for one in asked])
+        runs: list[RunRecord] = []
+        refusals: list[Refusal] = []
+        for one in asked:
+            try:
+                self.settle(one.pipeline_id)
+                runs.append(request_run(self.store, one, batch_id, self.now()))
+            except RetryableError as error:
+                refusals.append(Refusal(one.pipeline_id, error))
+        known = {pipeline.pipeline_id: pipeline for pipeline in pipelines}
+        reason, state = "", RunState.FAILED
+        try:
+            launch_id = launch_batch(
+                self.store, self.folder, self.launcher, batch_id, runs, known, connections, self.now()
+            )
+            if launch_id is not None:
+                reason = self.launcher.follow(launch_id, on_event).reason
+        except KeyboardInterrupt:
+            self.launcher.cancel(batch_id)
+            reason, state = "it was interrupted", RunState.CANCELLED
+            self._close(runs, reason, state)
+            raise
+        except SyncError as error:
+            self._close(runs, error.message, state)
+            raise
+        return self._close(runs, reason, state), refusals
+
+    def settle(self, pipeline_id: str) -> RunRecord | None:
+        """Close the open run whose engine is gone, by its result or as failed.
+
+        Raises RetryableError while its engine lives. Returns the run that was closed, if any.
+        """
+        open_run = self.store.load(pipeline_id).record.open_run
+        run = self.store.run(pipeline_id, open_run) if open_run else None
+        if run is None:
+            return None
+        if self.launcher.state(run.batch_id).status is LaunchStatus.RUNNING:
+            raise RetryableError(
+                "run.alive",
+                f"Pipeline {pipeline_id} is running since {run.created_at:%Y-%m-%d %H:%M:%S} UTC.",
+                "Wait until it is done.",
+            )
+        self._close([run], self.launcher.state(run.batch_id).reason, RunState.FAILED)
+        return self.store.run(pipeline_id, run.run_key)
+
+    def ask_engine(
+        self, pipelines: Sequence[Pipeline], connections: Mapping[str, Connection], action: Action, on_event: EventHandler
+    ) -> list[RunResult]:
+        """Plan or check through the engine, which alone has drivers. Nothing is recorded."""
+        now = self.now()
+        orders: list[RunOrder] = []
+        for pipeline in pipelines:
+            asked = self._ask(pipeline.pipeline_id, RunKind.INCREMENTAL, None)
+            run = RunRecord(asked.run_key, pipeline.pipeline_id, asked.kind, 1, RunState.BEGUN, "", now)
+            orders.append(make_order(pipeline, run, self.store.load(pipeline.pipeline_id).record))
+        batch_id = make_batch_id([order.run_key for order in orders])
+        manifest = self.folder.write_manifest(make_manifest(batch_id, orders, connections, action))
+        reason = self.launcher.follow(self.launcher.launch(batch_id, manifest), on_event).reason
+        results: list[RunResult] = []
+        for order in orders:
+            result = self.folder.read_result(batch_id, order.run_key)
+            if result is None:
+                error = engine_died(order.pipeline.pipeline_id, reason)
+                result = RunResult(
+                    order.pipeline.pipeline_id, order.run_key, batch_id, order.kind, 1, Outcome.FAILED, error=error
+                )
+            results.append(result)
+        return results
+
+    def forget(self) -> None:
+        """Delete what is older than the settings keep; open runs and each pipeline's last success stay."""
+        now = self.now()
+        kept: set[str] = set()
+        for pipeline_id in self.store.pipelines():
+            self.store.forget_runs(pipeline_id, now - timedelta(days=self.settings.runs_kept_days))
+            kept |= {run.batch_id for run in self.store.runs(pipeline_id, -1) if run.state.is_open}
+        if isinstance(self.folder, LocalRunFolder):
+            self.folder.forget(now - timedelta(days=self.settings.folders_kept_days), kept)
+
+    def _ask(self, pipeline_id: str, kind: RunKind, asked: Range | None) -> Asked:
+        occasion = self.new_id()
+        return Asked(pipeline_id, make_run_key(pipeline_id, occasion, 1), occasion, kind, asked)
+
+    def _close(self, runs: Sequence[RunRecord], reason: str, state: RunState) -> list[RunResult]:
+        """Complete each run by its result; close those that left none."""
+        results: list[RunResult] = []
+        for run in runs:
+            done = complete(self.store, self.folder, run.pipeline_id, run.run_key, self.now())
+            if done is not None and done.state.is_open:
+                done = fail(
+                    self.store, run.pipeline_id, run.run_key, engine_died(run.pipeline_id, reason), self.now(), state
+                )
+            if done is not None and done.result is not None:
+                results.append(done.result)
+        return results
+
+
+def build(settings: Settings) -> App:
+    """The application on this machine: SQLite, local run folders, the engine as a subprocess."""
+    folder = settings.state / "runs"
+    return App(
+        settings=settings,
+        store=SqliteStore(settings.state),
+        folder=LocalRunFolder(folder),
+        launcher=LocalLauncher(folder, settings.engine),
+        now=lambda: datetime.now(UTC),
+        new_id=lambda: str(uuid.uuid4()),
+    )

@@ -1,0 +1,6 @@
+"""YAML → domain; every fault at once, with file, line and a hint."""
+
+from sync_core.catalog.faults import CatalogError, Fault
+from sync_core.catalog.load import Catalog, load_catalog
+
+__all__ = ["Catalog", "CatalogError", "Fault", "load_catalog"]

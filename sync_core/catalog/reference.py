@@ -1,0 +1,222 @@
+"""The JSON schema for editors and docs/configuration.md, both made from the model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from sync_core.catalog.connection_checks import KEYS
+from sync_core.catalog.model import (
+    CastEntry,
+    ConfigurationFile,
+    ConnectionEntry,
+    CursorEntry,
+    DeriveEntry,
+    DropEntry,
+    FilterEntry,
+    PipelineEntry,
+    PipelineItem,
+    ReadEntry,
+    RenameEntry,
+    SelectEntry,
+    SourceEntry,
+    TableEntry,
+    TargetEntry,
+)
+
+_STEPS = (FilterEntry, SelectEntry, RenameEntry, CastEntry, DeriveEntry, DropEntry)
+
+
+def json_schema() -> dict[str, Any]:
+    """One schema for every configuration file.
+
+    Nothing but a transformation's own keys is required in it, since defaults and environments may supply the rest;
+    `uds validate` knows what is missing.
+    """
+    schema: dict[str, Any] = ConfigurationFile.model_json_schema()
+    steps = {model.__name__ for model in _STEPS}
+    for name, definition in schema["$defs"].items():
+        if name not in steps:
+            definition.pop("required", None)
+    for key in ("pipeline_id", "tables"):
+        schema["$defs"]["Defaults"]["properties"].pop(key, None)
+    identifier = schema["$defs"]["PipelineItem"]["properties"]["pipeline_id"]
+    identifier.pop("anyOf", None)
+    identifier["type"] = "string"
+    _tidy(schema)
+    schema.pop("description", None)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "Universal Data Sync configuration",
+    }
+
+
+def json_schema_text() -> str:
+    """The schema as the text of a file."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _tidy(part: Any) -> None:
+    """Leave out titles and null defaults, and put descriptions on one line. Null itself stays: it takes a key away."""
+    if isinstance(part, list):
+        for item in cast("list[Any]", part):
+            _tidy(item)
+    if not isinstance(part, dict):
+        return
+    entry = cast("dict[str, Any]", part)
+    if isinstance(entry.get("title"), str):
+        del entry["title"]
+    if "default" in entry and entry["default"] is None:
+        del entry["default"]
+    if isinstance(entry.get("description"), str):
+        entry["description"] = " ".join(entry["description"].split())
+    for value in entry.values():
+        _tidy(value)
+
+
+def configuration_page() -> str:
+    """The text of docs/configuration.md: every key with its type, default and meaning."""
+    parts = [_INTRODUCTION, _section("connections.NAME", ConnectionEntry), _connection_types()]
+    parts.append(_section("pipelines[]", PipelineEntry))
+    parts.append(_section("pipelines[].source", SourceEntry))
+    parts.append(_section("pipelines[].target", TargetEntry))
+    parts.append(_section("pipelines[].cursor", CursorEntry))
+    parts.append(_section("pipelines[].read", ReadEntry))
+    parts.append("### `pipelines[].transformations[]`\n\nA list; each entry is one of these, applied in order.\n")
+    parts.extend(_section(f"type: {step.__name__.removesuffix('Entry').lower()}", step, level=4) for step in _STEPS)
+    parts.append(_section("pipelines[].tables", PipelineItem, only=("tables",)))
+    parts.append(_section("pipelines[].tables[]", TableEntry, only=("name",)))
+    parts.append(_REST)
+    return "\n".join(parts)
+
+
+def _section(title: str, model: type[BaseModel], level: int = 3, only: tuple[str, ...] = ()) -> str:
+    schema = model.model_json_schema()
+    lines = [f"{'#' * level} `{title}`", "", *([] if only else [" ".join((model.__doc__ or "").split()), ""])]
+    lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, info in model.model_fields.items():
+        key = info.alias or name
+        if only and key not in only:
+            continue
+        definition = schema["properties"][key]
+        default = "required" if info.is_required() else _default(definition)
+        meaning = " ".join((info.description or "").split())
+        examples = definition.get("examples")
+        if examples and not isinstance(examples[0], dict | list):
+            meaning += f" Example: `{examples[0]}`."
+        lines.append(
+            "| " + " | ".join(_cell(text) for text in (f"`{key}`", _type(definition), default, meaning)) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _default(definition: dict[str, Any]) -> str:
+    default = definition.get("default")
+    if default is None or default in ({}, []):
+        return ""
+    return "see below" if isinstance(default, dict) else f"`{json.dumps(default).strip(chr(34))}`"
+
+
+def _type(definition: dict[str, Any]) -> str:
+    if "$ref" in definition:
+        return "mapping"
+    if "const" in definition:
+        return f"`{definition['const']}`"
+    if "enum" in definition:
+        return ", ".join(f"`{word}`" for word in definition["enum"])
+    if "anyOf" in definition:
+        options = [option for option in definition["anyOf"] if option.get("type") != "null"]
+        return _type(options[0])
+    kind = definition.get("type")
+    if kind == "array":
+        return "list"
+    if kind == "object":
+        return "mapping"
+    if kind == "integer":
+        return f"number, {definition['minimum']} to {definition['maximum']}"
+    if kind == "boolean":
+        return "`true`, `false`"
+    return "text" if kind == "string" else "text or number"
+
+
+def _connection_types() -> str:
+    lines = ["Which keys mean something for which type (another key is a fault):", "", "| type | keys |", "|---|---|"]
+    order = [info.alias or name for name, info in ConnectionEntry.model_fields.items()]
+    for kind, keys in KEYS.items():
+        lines.append(f"| `{kind}` | " + ", ".join(f"`{key}`" for key in order if key in keys) + " |")
+    return "\n".join(lines) + "\n\n" + _SIGN_IN
+
+
+_INTRODUCTION = """\
+# Configuration
+
+<!-- Made from the model by `python tools/generate_configuration_docs.py`; a test compares. -->
+
+A configuration folder (`--config`, default `config`) holds
+
+| file | holds |
+|---|---|
+| `connections.yml` | `connections:`, the databases by name |
+| `pipelines.yml`, `pipelines/*.yml`, or both | `pipelines:`, and `defaults:` that every pipeline inherits |
+| `environments/NAME.yml` | what is different with `--env NAME` |
+
+`uds validate` reports every fault at once, each with file, line and what to write instead. `uds init` writes a
+starter; `uds schema --write config/schema.json` writes the schema by which editors complete and check. A key
+that is not on this page is a fault.
+"""
+
+_SIGN_IN = """\
+An address: `oracle` needs `host` and one of `service_name` and `sid`; `azure_sql` and `postgresql` need `host`
+and `database`; `databricks` needs `path`, or `catalog` and `schema`. `options.url` takes the place of all of
+them. A type that a package adds (entry-point group `universal_data_sync.adapters`) may use every key.
+
+A sign-in: `auth: password` needs `username`, `secret_scope` and `secret_key` (for `postgresql`, with
+`options.url`, and with an Oracle wallet in `options`, `oracle.net.…`, they may be left out),
+`service_principal` needs `tenant_id`, `client_id` and a secret, `token` a secret, `service_credential` needs
+`service_credential`. Passwords and tokens are never written, not even by a variable: `secret_scope: kv,
+secret_key: oracle-pw` is read from the Databricks secret scope `kv`, elsewhere from the environment variable
+`UDS_SECRET_KV_ORACLE_PW`.
+"""
+
+_REST = """\
+## Defaults, tables, environments
+
+- `defaults:` takes every key of a pipeline except `pipeline_id` and `tables`. Those of `pipelines.yml` apply to
+  all files, those of another file to its own pipelines. Mappings are merged deeply, lists and single values are
+  replaced. A default `cursor` without `type` applies to the pipelines that have a cursor.
+- `tables: [SALES.ORDERS, {name: SALES.CUSTOMERS, merge_keys: [ID]}]` makes a pipeline of each table. In
+  `pipeline_id` and `target.table`, `{schema}` and `{table}` stand for the parts of its name in lower case.
+- `environments/NAME.yml` has the shape of the other files: `connections:` by name, `pipelines:` by
+  `pipeline_id` (as expanded, or as the template that is written), `defaults:` above those of the files and
+  below the pipelines' own keys. It changes what is there; a name that is not there is a fault.
+- `key: ~` takes away what a default or the base has written.
+
+## Values
+
+- YAML 1.2: `true` and `false` are the truth values; `yes`, `no`, `on` and `off` are text. Dates and numbers in
+  the place of text are taken as they are written.
+- `${NAME}` is filled from the environment variable NAME, `${NAME:-default}` has a default for an unset or empty
+  one, `$${` stands for the characters `${`. Variables stand in values, never in keys.
+- Durations are a number with its unit: `500ms`, `30s`, `10m`, `2h`, `1d`.
+- `initial` is written as the cursor's type is: `2024-01-31`, `2024-01-31T23:59:59.123456`, with `Z` or an
+  offset for `timestamp_tz`, `-12.5`, `0x00000000000007D1`, `42`.
+
+## Rules over several keys
+
+- `merge` needs `merge_keys`, `incremental` needs a `cursor`. `merge` without `cursor` reads the whole source
+  each time.
+- `type: rowversion` is for `azure_sql` sources; `type: version` for tables of `databricks` sources, without
+  `column`. Both have no `settle` and no `lookback`.
+- Transformations: a renamed cursor or merge key is followed to its new name; to drop it, to leave it out of
+  `select`, to cast it, or to derive over it is a fault.
+- In `incremental` mode without `merge_keys`, functions that give another value each time (`rand()`, `uuid()`,
+  `current_timestamp()`, …) are a fault in `filter` and `derive`: loaded rows could not be recognised.
+- No two pipelines write one table, whatever the names of their connections, and none writes the table it reads.
+"""

@@ -1,0 +1,99 @@
+"""`uds`: the command line. A command is one import and one line below `app`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import Annotated, NoReturn, Protocol, runtime_checkable
+
+import typer
+
+from sync_core.cli import init, run, schema, validate
+from sync_core.cli.options import move_options
+from sync_core.cli.output import exit_status, print_error
+from sync_core.domain.errors import ConfigError, PermanentError, SyncError
+
+HELP = """Keep tables in Oracle, Azure SQL, PostgreSQL and Delta Lake in step: no row lost, no row doubled.
+
+Every command takes --config FOLDER (config), --state FOLDER (.uds), --env NAME and --json.
+"""
+
+app = typer.Typer(
+    help=HELP,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+)
+app.command("init")(init.init)
+app.command("run")(run.run)
+app.command("schema")(schema.schema)
+app.command("validate")(validate.validate)
+
+
+@app.callback()
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """What stands before the command's name."""
+    if version:
+        print(f"uds {importlib.metadata.version('universal-data-sync')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
+
+
+@runtime_checkable
+class UsageFault(Protocol):
+    """What the option parser raises when the call is wrong."""
+
+    exit_code: int
+
+    def format_message(self) -> str: ...
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The `uds` program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    sys.exit(run_command_line(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run_command_line(arguments: list[str]) -> int:
+    """Run one command line and return its exit status; errors are printed, never raised."""
+    arguments = move_options(arguments)
+    as_json = "--json" in arguments
+    try:
+        result = app(args=arguments, prog_name="uds", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except SyncError as error:
+        print_error(error, as_json)
+        return exit_status(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if isinstance(error, UsageFault):
+            print_error(
+                ConfigError("call.wrong", error.format_message(), "uds --help lists commands and options."),
+                as_json,
+            )
+            return 2
+        if os.environ.get("UDS_DEBUG"):
+            raise
+        # The text of an unforeseen error may hold a connection string (P26).
+        message = f"uds stopped on an unforeseen {type(error).__name__}."
+        print_error(
+            PermanentError("internal", message, "Run it again with UDS_DEBUG=1 and report what it prints."),
+            as_json,
+        )
+        return 1

@@ -1,0 +1,27 @@
+"""What most commands begin with: the catalog and the application."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+
+from sync_core.app import App, build
+from sync_core.catalog import Catalog, load_catalog
+from sync_core.settings import Settings
+
+
+def open_catalog(config: Path, environment: str | None) -> Catalog:
+    """The configuration, or CatalogError with every fault."""
+    return load_catalog(config, environment, os.environ)
+
+
+def open_app(state: Path) -> App:
+    """The application on this machine. `UDS_ENGINE` replaces the command that starts the engine."""
+    command = os.environ.get("UDS_ENGINE")
+    return build(Settings(state, tuple(command.split())) if command else Settings(state))
+
+
+def who() -> str:
+    """The person at this machine, for the record of changes."""
+    return getpass.getuser()

@@ -1,0 +1,43 @@
+"""The options that every command takes, before or after its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[Path, typer.Option("--config", metavar="FOLDER", help="Where the configuration lies.")]
+StateOption = Annotated[Path, typer.Option("--state", metavar="FOLDER", help="Where state and run folders are kept.")]
+EnvironmentOption = Annotated[
+    str | None,
+    typer.Option("--env", metavar="NAME", help="Lay environments/NAME.yml over the configuration."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+UnusedConfigOption = Annotated[Path | None, typer.Option("--config", hidden=True)]
+UnusedStateOption = Annotated[Path | None, typer.Option("--state", hidden=True)]
+UnusedEnvironmentOption = Annotated[str | None, typer.Option("--env", hidden=True)]
+
+DEFAULT_CONFIG = Path("config")
+DEFAULT_STATE = Path(".uds")
+
+_WITH_VALUE = ("--config", "--state", "--env")
+
+
+def move_options(arguments: list[str]) -> list[str]:
+    """Put common options that stand before the command's name at its end, where every command reads them."""
+    moved: list[str] = []
+    rest = list(arguments)
+    while rest and rest[0].startswith("--"):
+        name, equals, _ = rest[0].partition("=")
+        if name == "--json" and not equals:
+            moved.append(rest.pop(0))
+        elif name in _WITH_VALUE and (equals or len(rest) > 1):
+            moved.append(rest.pop(0))
+            if not equals:
+                moved.append(rest.pop(0))
+        else:
+            break
+    end = rest.index("--") if "--" in rest else len(rest)
+    return [*rest[:end], *moved, *rest[end:]] if rest else moved

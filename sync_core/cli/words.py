@@ -1,0 +1,56 @@
+"""Numbers, times and outcomes as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sync_core.domain.run import RowCounts, RunResult
+
+
+def number(value: int) -> str:
+    """`1,234,567`."""
+    return f"{value:,}"
+
+
+def duration(seconds: float | None) -> str:
+    """`850 ms`, `12.3 s`, `4 m 05 s`, `3 h 20 m`, `2 d 4 h`."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} m"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """`12.3 s ago`; a dash for never."""
+    return f"{duration(max(timedelta(), now - moment).total_seconds())} ago" if moment else "—"
+
+
+def rows_text(rows: Mapping[str, Any] | RowCounts) -> str:
+    """`1,000 read, 990 inserted, 10 updated`: what is zero is left out, except the rows read."""
+    counts = asdict(rows) if isinstance(rows, RowCounts) else rows
+    parts = [f"{number(counts.get('read', 0))} read"]
+    parts += [f"{number(counts[name])} {name}" for name in ("inserted", "updated", "deleted") if counts.get(name)]
+    labels = {"older": "older than the target's", "null_keys": "without a key", "future": "in the future"}
+    parts += [f"{number(counts[name])} {label}" for name, label in labels.items() if counts.get(name)]
+    return ", ".join(parts)
+
+
+def result_text(result: RunResult) -> str:
+    """One line on how a run ended."""
+    if result.error is not None:
+        return f"{result.error.message} → {result.error.remedy}" if result.error.remedy else result.error.message
+    text = rows_text(result.rows)
+    if result.watermark is not None:
+        text += f"; watermark {result.watermark.value}"
+    return text

@@ -1,0 +1,48 @@
+"""What an operator changes by hand: the watermark, with the value before, a reason and a name (R8)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from sync_core.domain.run import PipelineRecord, WatermarkChange
+from sync_core.domain.watermark import Watermark
+from sync_core.ports import StateStore
+from sync_core.request import update
+
+CHANGES_KEPT = 20
+"""How many changes stay on the record."""
+
+
+def set_watermark(
+    record: PipelineRecord, value: Watermark | None, who: str, reason: str, adopt: bool, now: datetime
+) -> PipelineRecord:
+    """A new epoch, greater than any before, with this watermark: the next run starts from it whatever the ledger says.
+
+    Needs no lock: a run that is under way keeps the old epoch, and its result is not taken.
+    """
+    change = WatermarkChange(now, who, reason, record.watermark, value)
+    return replace(
+        record,
+        epoch=max(record.epoch + 1, int(now.timestamp())),
+        generation=0,
+        watermark=value,
+        seen=None,
+        adopt=adopt,
+        changes=(*record.changes, change)[-CHANGES_KEPT:],
+    )
+
+
+def change_watermark(
+    store: StateStore, pipeline_id: str, value: Watermark | None, who: str, reason: str, adopt: bool, now: datetime
+) -> tuple[PipelineRecord, PipelineRecord]:
+    """Set or (value None) reset the watermark. Returns the record before and after."""
+    before = store.load(pipeline_id).record
+
+    def decide(record: PipelineRecord) -> tuple[PipelineRecord, tuple[()]]:
+        nonlocal before
+        before = record
+        return set_watermark(record, value, who, reason, adopt, now), ()
+
+    after, _ = update(store, pipeline_id, decide)
+    return before, after

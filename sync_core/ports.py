@@ -1,0 +1,109 @@
+"""What the flows need from the world. Each docstring says what must be true of every implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from sync_core.domain.errors import RetryableError
+from sync_core.domain.run import Manifest, PipelineRecord, RunRecord, RunResult
+
+EventHandler = Callable[[dict[str, Any]], None]
+"""Takes one structured event of the engine."""
+
+
+class Conflict(RetryableError):
+    """The record changed since it was loaded: load it again and decide anew."""
+
+    def __init__(self, pipeline_id: str) -> None:
+        super().__init__("store.conflict", f"Pipeline {pipeline_id} was changed by somebody else at the same moment.")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A pipeline's record with the tag of the version it was read at; tag None: it was never written."""
+
+    record: PipelineRecord
+    tag: str | None
+
+
+class StateStore(Protocol):
+    """Records and runs, one partition a pipeline."""
+
+    def load(self, pipeline_id: str) -> Stored:
+        """The record, or an empty one. Sees every write that was answered before."""
+        ...
+
+    def save(self, stored: Stored, record: PipelineRecord, runs: Sequence[RunRecord] = ()) -> None:
+        """Write record and runs of ONE pipeline in one atomic step, only if the record still has `stored.tag`.
+
+        Nothing is written otherwise, and Conflict is raised. Durable when it returns.
+        """
+        ...
+
+    def run(self, pipeline_id: str, run_key: str) -> RunRecord | None:
+        """One run, as the last `save` left it."""
+        ...
+
+    def runs(self, pipeline_id: str, limit: int) -> list[RunRecord]:
+        """The latest runs, newest first."""
+        ...
+
+    def pipelines(self) -> Iterator[str]:
+        """Every pipeline that has a record."""
+        ...
+
+    def forget_runs(self, pipeline_id: str, before: datetime) -> int:
+        """Delete runs closed before a time, except the last success. Returns how many."""
+        ...
+
+
+class RunFolder(Protocol):
+    """Where manifest and results of a batch meet the engine."""
+
+    def write_manifest(self, manifest: Manifest) -> str:
+        """Write it once; a second call leaves the first one's content. Returns the path as the engine sees it."""
+        ...
+
+    def read_manifest(self, batch_id: str) -> Manifest | None: ...
+
+    def read_result(self, batch_id: str, run_key: str) -> RunResult | None:
+        """The result, None while there is none. Never a part of one."""
+        ...
+
+
+class LaunchStatus(StrEnum):
+    """What the launcher knows of a batch."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class LaunchState:
+    """`reason` says in one sentence why an ended batch may have left no results."""
+
+    status: LaunchStatus
+    reason: str = ""
+
+
+class Launcher(Protocol):
+    """Starts the engine on a manifest."""
+
+    def launch(self, batch_id: str, manifest: str) -> str:
+        """Start it unless it is running. Any number of calls with one batch_id start it once. Returns the launch id."""
+        ...
+
+    def state(self, launch_id: str) -> LaunchState: ...
+
+    def follow(self, launch_id: str, on_event: EventHandler) -> LaunchState:
+        """Wait until it has ended, handing over its events as they come."""
+        ...
+
+    def cancel(self, launch_id: str) -> None:
+        """Stop it. Returns when it cannot write any more; does nothing when it has ended."""
+        ...

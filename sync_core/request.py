@@ -1,0 +1,86 @@
+"""Ask a pipeline to run: one conditional write begins the run (R4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sync_core.domain.errors import RetryableError
+from sync_core.domain.run import PendingRequest, PipelineRecord, Range, RunKind, RunRecord, RunState
+from sync_core.ports import Conflict, StateStore
+
+TRIES = 5
+"""How often a decision is made anew when somebody else's write came first."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of one pipeline. A full refresh or backfill is a request of its own; an ordinary run is not."""
+
+    pipeline_id: str
+    run_key: str
+    occasion: str
+    kind: RunKind = RunKind.INCREMENTAL
+    range: Range | None = None
+
+    @property
+    def request_id(self) -> str | None:
+        return None if self.kind is RunKind.INCREMENTAL else self.occasion
+
+
+def begin(record: PipelineRecord, asked: Asked, batch_id: str, now: datetime) -> tuple[PipelineRecord, RunRecord]:
+    """The record with its open run, and the run. Raises RetryableError when another run is open."""
+    if record.open_run is not None and record.open_run != asked.run_key:
+        raise RetryableError(
+            "run.open",
+            f"Pipeline {asked.pipeline_id} has an open run.",
+            f"Wait for it, or look at it: uds history {asked.pipeline_id}.",
+        )
+    run = RunRecord(
+        run_key=asked.run_key,
+        pipeline_id=asked.pipeline_id,
+        kind=asked.kind,
+        attempt=1,
+        state=RunState.BEGUN,
+        batch_id=batch_id,
+        created_at=now,
+        request_id=asked.request_id,
+        occasion=asked.occasion,
+        range=asked.range,
+    )
+    pending = record.pending
+    if asked.request_id is not None and all(request.request_id != asked.request_id for request in pending):
+        pending += (PendingRequest(asked.request_id, asked.kind, asked.range, now),)
+    return replace(record, open_run=asked.run_key, pending=pending), run
+
+
+def request_run(store: StateStore, asked: Asked, batch_id: str, now: datetime) -> RunRecord:
+    """Begin the run; a second call with the same run_key finds the first one's."""
+
+    def decide(record: PipelineRecord) -> tuple[PipelineRecord, tuple[RunRecord, ...]]:
+        record, run = begin(record, asked, batch_id, now)
+        return record, (run,)
+
+    there = store.run(asked.pipeline_id, asked.run_key)
+    if there is not None:
+        return there
+    return update(store, asked.pipeline_id, decide)[1][0]
+
+
+Decision = Callable[[PipelineRecord], tuple[PipelineRecord, tuple[RunRecord, ...]]]
+
+
+def update(store: StateStore, pipeline_id: str, decide: Decision) -> tuple[PipelineRecord, tuple[RunRecord, ...]]:
+    """Load, decide, save; decide anew when somebody else's write came first."""
+    for _ in range(TRIES):
+        stored = store.load(pipeline_id)
+        record, runs = decide(stored.record)
+        if record == stored.record and not runs:
+            return record, runs
+        try:
+            store.save(stored, record, runs)
+        except Conflict:
+            continue
+        return record, runs
+    raise Conflict(pipeline_id)

@@ -1,0 +1,193 @@
+"""The command line: validate, init, schema, common options, and how errors are printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_core import cli
+from sync_core.cli.options import move_options
+from sync_core.domain.errors import PermanentError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    return cli.run_command_line(list(arguments))
+
+
+def failing(error: BaseException) -> Any:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_init_writes_a_configuration_that_validates(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert run("init") == 0
+    assert "Next: " in capsys.readouterr().out
+    assert run("validate") == 0
+    assert capsys.readouterr().out == "4 connections, 5 pipelines: no faults.\n"
+    assert run("validate", "--env", "production") == 0
+    assert (folder / "config/schema.json").exists()
+
+
+def test_init_never_overwrites(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "config").mkdir()
+    (folder / "config/pipelines.yml").write_text("mine")
+    assert run("init") == 2
+    assert "There is a configuration already: config/pipelines.yml." in capsys.readouterr().err
+    assert [path.name for path in (folder / "config").iterdir()] == ["pipelines.yml"]
+    assert (folder / "config/pipelines.yml").read_text() == "mine"
+    assert run("init", "other", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["written"]) == 4
+
+
+def test_init_into_a_place_that_is_a_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "config").write_text("")
+    assert run("init") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.fixture
+def broken(folder: Path) -> Path:
+    run("init")
+    path = folder / "config/pipelines.yml"
+    path.write_text(path.read_text().replace("type: timestamp,", "type: timestmp,").replace("tags: [shop]", "tag: [x]"))
+    return path
+
+
+def test_validate_lists_every_fault(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run("validate") == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "config/pipelines.yml:14  pipelines[0].cursor.type  'timestmp' is not known here"
+        "  → write timestamp (or date, timestamp_tz, number, rowversion, version)",
+        "config/pipelines.yml:16  pipelines[0].tag  is not known here  → write tags",
+        "2 faults.",
+    ]
+    assert broken.exists()
+
+
+def test_validate_gives_one_document(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run("validate", "--json") == 2
+    output = capsys.readouterr()
+    document = json.loads(output.out)
+    assert [(fault["line"], fault["path"]) for fault in document["faults"]] == [
+        (14, "pipelines[0].cursor.type"),
+        (16, "pipelines[0].tag"),
+    ]
+    assert set(document["faults"][0]) == {"file", "line", "path", "message", "remedy"}
+    assert output.err == ""
+    broken.unlink()
+    run("init", "good")
+    capsys.readouterr()
+    assert run("--config", "good", "--json", "validate") == 0
+    assert json.loads(capsys.readouterr().out) == {"faults": [], "connections": 4, "pipelines": 5}
+
+
+def test_brackets_in_messages_are_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("init")
+    path = folder / "config/pipelines.yml"
+    path.write_text(path.read_text().replace("mode: merge", "mode: '[bold]x[/bold]'", 1))
+    capsys.readouterr()
+    assert run("validate") == 2
+    assert "'[bold]x[/bold]' is not known here" in capsys.readouterr().out
+
+
+def test_no_folder_is_one_clear_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("validate", "--config", "none") == 2
+    assert capsys.readouterr().out.startswith("none  is not a folder  → ")
+
+
+def test_schema_goes_to_the_screen_or_a_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert run("schema") == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["title"] == "Universal Data Sync configuration"
+    assert run("schema", "--write", "s.json") == 0
+    assert (folder / "s.json").read_text() == printed
+    assert run("schema", "--write", "no/s.json") == 1
+    assert "cannot be written: No such file or directory." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "moved"),
+    [
+        (["--config", "c", "--json", "run", "x"], ["run", "x", "--config", "c", "--json"]),
+        (["--env=e", "watermark", "show", "x"], ["watermark", "show", "x", "--env=e"]),
+        (["--state", "s", "run", "--", "-x"], ["run", "--state", "s", "--", "-x"]),
+        (["run", "--json"], ["run", "--json"]),
+        (["--version", "--json"], ["--version", "--json"]),
+        (["--config"], ["--config"]),
+        ([], []),
+    ],
+)
+def test_common_options_may_stand_before_the_command(given: list[str], moved: list[str]) -> None:
+    assert move_options(given) == moved
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("uds ")
+    assert run() == 0
+    assert "validate" in capsys.readouterr().out
+    assert run("validate", "--help") == 0
+    assert "--env" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [("validat",), ("validate", "--jso"), ("validate", "extra"), ("validate", "--env")]
+)
+def test_a_wrong_call_exits_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "Traceback" not in output.err
+    assert "uds --help" in output.err
+
+
+def test_a_wrong_call_is_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("validate", "--nonsense", "--json") == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "call.wrong"
+
+
+def test_an_error_is_one_sentence_and_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = PermanentError("ledger.behind", "orders: the target [lake] was dropped.", "Run uds watermark reset orders.")
+    monkeypatch.setattr(cli.validate, "load_catalog", failing(error))
+    assert run("validate") == 1
+    output = capsys.readouterr()
+    assert output.err == "orders: the target [lake] was dropped.\n→ Run uds watermark reset orders.\n"
+    assert run("validate", "--json") == 1
+    assert json.loads(capsys.readouterr().out) == {
+        "error": {"code": "ledger.behind", "kind": "permanent", "message": error.message, "remedy": error.remedy}
+    }
+
+
+def test_p26_an_unforeseen_error_shows_its_name_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("UDS_DEBUG", raising=False)
+    monkeypatch.setattr(cli.validate, "load_catalog", failing(RuntimeError("password=hunter2")))
+    assert run("validate") == 1
+    output = capsys.readouterr()
+    assert "unforeseen RuntimeError" in output.err
+    assert "hunter2" not in output.err + output.out
+    monkeypatch.setenv("UDS_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        run("validate")
+
+
+def test_ctrl_c_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.validate, "load_catalog", failing(KeyboardInterrupt()))
+    assert run("validate") == 130
