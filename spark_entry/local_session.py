@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pyspark
+from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from sync_core.domain.errors import PermanentError
@@ -78,7 +79,14 @@ def _local(packages: list[str], application: str) -> SparkSession:
     }
     for name, value in settings.items():
         builder = builder.config(name, value)
-    return builder.getOrCreate()
+    try:
+        return builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        raise PermanentError(
+            "engine.start",
+            f"Spark did not start here with the drivers {', '.join(packages)}.",
+            "Java 17 or later must be on the PATH and Maven Central be reachable the first time; the log says which failed.",
+        ) from error
 
 
 def require_utc(spark: SparkSession) -> None:

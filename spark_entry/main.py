@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         manifest = read_manifest(path)
         spark = build_session(driver_packages(manifest.connections.values()), f"uds {manifest.batch_id[:12]}")
     except SyncError as error:
+        logging.getLogger("uds.engine").exception("the batch could not start")
         write_event("batch.failed", code=error.code, message=error.message, remedy=error.remedy)
         return 1
     results = path.parent / "results"

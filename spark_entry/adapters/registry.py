@@ -59,4 +59,4 @@ def known_driver_packages() -> list[str]:
 
 
 def _package(adapter: type[DatabaseAdapter]) -> str:
-    return str(getattr(adapter, "driver_package", ""))
+    return adapter.driver_package or ""

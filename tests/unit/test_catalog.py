@@ -212,7 +212,14 @@ pipelines:
   - {pipeline_id: erp.b, target: {table: other}}
 """
     files = {"pipelines.yml": ORDERS + tables, "environments/production.yml": overlay}
+    files["pipelines/more.yml"] = """\
+defaults: {read: {fetch_size: 5, partitions: 2}}
+pipelines: [{pipeline_id: more, source: {connection: shop, table: m}, target: {connection: lake, table: m}, mode: merge,
+             merge_keys: [id]}]
+"""
     base, over = load(files), load(files, "production")
+    assert (base.pipelines["more"].read.fetch_size, base.pipelines["more"].mode) == (5, LoadMode.MERGE)
+    assert (over.pipelines["more"].read.fetch_size, over.pipelines["more"].read.partitions) == (3, 2)
     assert base.pipelines["orders"].read.fetch_size == 10_000
     assert (over.connections["lake"].path, over.connections["lake"].schema) == (None, "silver")
     assert over.pipelines["orders"].mode is LoadMode.MERGE

@@ -493,6 +493,9 @@ def test_two_pipelines_on_one_folder(faults: Faults, more: str, target: str) -> 
         ("", "{connection: shop, table: t}", "{connection: shop, table: public.T}", True),
         ("", "{connection: shop, table: t}", "{connection: shop, table: other.t}", False),
         ("", "{connection: erp, table: t}", "{connection: erp, table: SYNC.T}", True),
+        ("  one: {type: postgresql, host: localhost, database: d, username: x}\n"
+         "  two: {type: postgresql, host: 127.0.0.1, database: d, username: x}\n",
+         "{connection: one, table: t}", "{connection: two, table: t}", True),
         ("", "{connection: crm, table: t}", "{connection: crm, table: '[dbo].[t]'}", True),
         ("  two: {type: postgresql, host: DB., port: 5432, database: SHOP, username: x, schema: public}\n",
          "{connection: shop, table: t}", "{connection: two, table: t}", True),
