@@ -48,9 +48,7 @@ class Batch:
         settling = [order for order in orders if self._must_settle(order)]
         with ThreadPoolExecutor(max_workers=min(THREADS, max(1, len(orders)))) as pool:
             noted = {order.run_key: pool.submit(self._note_maximum, order) for order in settling}
-            running = {
-                order.run_key: pool.submit(self._one, order) for order in orders if order not in settling
-            }
+            running = {order.run_key: pool.submit(self._one, order) for order in orders if order not in settling}
             if settling:
                 seen = {order.run_key: noted[order.run_key].result() for order in settling}
                 self._wait_until_settled(settling)
@@ -80,9 +78,7 @@ class Batch:
             probe = source.probe_cursor(relation, cursor) if cursor else None
             return Seen(probe.highest, probe.clock) if probe and probe.highest else None
         except Exception:
-            LOG.warning(
-                "the first maximum of %s could not be noted", order.pipeline.pipeline_id, exc_info=True
-            )
+            LOG.warning("the first maximum of %s could not be noted", order.pipeline.pipeline_id, exc_info=True)
             return None
         finally:
             if source is not None:
@@ -90,9 +86,7 @@ class Batch:
 
     def _wait_until_settled(self, settling: list[RunOrder]) -> None:
         seconds = max(order.pipeline.cursor.settle_seconds for order in settling if order.pipeline.cursor)
-        write_event(
-            "settle.waiting", seconds=seconds, pipelines=[order.pipeline.pipeline_id for order in settling]
-        )
+        write_event("settle.waiting", seconds=seconds, pipelines=[order.pipeline.pipeline_id for order in settling])
         time.sleep(seconds)
 
     def _one(self, order: RunOrder) -> RunResult:
@@ -129,9 +123,7 @@ class Batch:
         self._save(result)
         event("result.written")
         summary = {
-            key: value
-            for key, value in to_json(result).items()
-            if key in ("kind", "watermark", "rows", "error")
+            key: value for key, value in to_json(result).items() if key in ("kind", "watermark", "rows", "error")
         }
         event("run.finished", state=result.state.value, seconds=result.seconds.total, **summary)
         return result

@@ -50,9 +50,7 @@ def find_difference(commit: Commit, state: TargetState, frame: DataFrame, now: d
     if not commit.merge_keys:
         columns = [column.name for column in commit.schema.written if find(state.columns, column.name)]
         frame = load.subtract(frame, there, commit.keys, commit.cursor, columns)
-    return _settle(
-        commit, state, Difference(frame, unchanged=False), now, there if commit.merge_keys else None
-    )
+    return _settle(commit, state, Difference(frame, unchanged=False), now, there if commit.merge_keys else None)
 
 
 def _settle(
@@ -89,9 +87,7 @@ def _target_rows(commit: Commit, state: TargetState) -> DataFrame:
         condition = target.target_filter(state, commit.cursor, pipeline.cursor, low, high, fixed.with_nulls)
     there = target.read_target(pipeline.target, state, condition)
     written = [column for column in commit.schema.written if find(state.columns, column.name)]
-    return there.select(
-        *[there[quote(column.name)].cast(column.type).alias(column.name) for column in written]
-    )
+    return there.select(*[there[quote(column.name)].cast(column.type).alias(column.name) for column in written])
 
 
 def _renewal_is_due(ledger: LedgerEntry | None, now: datetime) -> bool:

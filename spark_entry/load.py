@@ -37,9 +37,7 @@ def columns_to_read(pipeline: Pipeline, relation: Relation) -> tuple[Column, ...
 
     Raises PermanentError `type.refused` that names each column whose values would not survive (P17).
     """
-    left_out = {
-        name.lower() for step in pipeline.transformations if isinstance(step, Drop) for name in step.columns
-    }
+    left_out = {name.lower() for step in pipeline.transformations if isinstance(step, Drop) for name in step.columns}
     selections = [step for step in pipeline.transformations if isinstance(step, Select)]
     wanted = {name.lower() for name in selections[0].columns} if selections else None
     columns: list[Column] = []
@@ -67,17 +65,13 @@ def prepare(raw: DataFrame, pipeline: Pipeline, plan: ReadPlan) -> Incoming:
         measures.append(F.coalesce(F.sum(LOST_DIGITS), F.lit(0)).alias("lost_digits"))
     keys = [raw[quote(resolve(raw, key))] for key in pipeline.merge_keys]
     if keys:
-        measures.append(
-            F.count_if(reduce(SparkColumn.__or__, [key.isNull() for key in keys])).alias("null_keys")
-        )
+        measures.append(F.count_if(reduce(SparkColumn.__or__, [key.isNull() for key in keys])).alias("null_keys"))
     frame = raw.observe(counts, *measures)
     if keys and pipeline.mode.value == "merge":
         frame = _guard_keys(frame, pipeline)
     if LOST_DIGITS in raw.columns and pipeline.lossy == "refuse":
         frame = frame.filter(
-            F.when(F.col(LOST_DIGITS) > 0, F.raise_error(F.lit(LOST_DIGITS_MARK)).cast("boolean")).otherwise(
-                True
-            )
+            F.when(F.col(LOST_DIGITS) > 0, F.raise_error(F.lit(LOST_DIGITS_MARK)).cast("boolean")).otherwise(True)
         )
     frame = transform(frame, pipeline)
     natives = {column.name: column.native for column in plan.columns}
@@ -90,9 +84,7 @@ def prepare(raw: DataFrame, pipeline: Pipeline, plan: ReadPlan) -> Incoming:
 
 
 def _guard_keys(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
-    missing = reduce(
-        SparkColumn.__or__, [frame[quote(resolve(frame, key))].isNull() for key in pipeline.merge_keys]
-    )
+    missing = reduce(SparkColumn.__or__, [frame[quote(resolve(frame, key))].isNull() for key in pipeline.merge_keys])
     if pipeline.null_keys == "ignore":
         return frame.filter(~missing)
     return frame.filter(F.when(missing, F.raise_error(F.lit(NULL_KEY_MARK)).cast("boolean")).otherwise(True))
@@ -103,20 +95,12 @@ def newest_of_each_key(frame: DataFrame, keys: Sequence[str], cursor: str | None
     names = [resolve(frame, key) for key in keys]
     leading = [resolve(frame, cursor)] if cursor else []
     leading += [CURSOR_DIGITS] if CURSOR_DIGITS in frame.columns else []
-    sortable = [
-        field.name for field in frame.schema.fields if field.dataType.typeName() not in ("map", "variant")
-    ]
-    order = leading + [
-        name for name in sortable if name not in leading and name not in names and name != LOST_DIGITS
-    ]
+    sortable = [field.name for field in frame.schema.fields if field.dataType.typeName() not in ("map", "variant")]
+    order = leading + [name for name in sortable if name not in leading and name not in names and name != LOST_DIGITS]
     window = Window.partitionBy(*[frame[quote(name)] for name in names]).orderBy(
         *[frame[quote(name)].desc_nulls_last() for name in order] or [F.lit(0)]
     )
-    return (
-        frame.withColumn("__uds_rank", F.row_number().over(window))
-        .filter("__uds_rank = 1")
-        .drop("__uds_rank")
-    )
+    return frame.withColumn("__uds_rank", F.row_number().over(window)).filter("__uds_rank = 1").drop("__uds_rank")
 
 
 def in_target_types(frame: DataFrame, schema: SchemaPlan) -> DataFrame:
@@ -141,13 +125,9 @@ def subtract(
         return _without(frame, there, names)
     if len(columns) == len(frame.columns):
         return frame.exceptAll(there.select(*[there[quote(name)] for name in frame.columns]))
-    number = F.row_number().over(
-        Window.partitionBy(*[F.col(quote(name)) for name in columns]).orderBy(F.lit(0))
-    )
+    number = F.row_number().over(Window.partitionBy(*[F.col(quote(name)) for name in columns]).orderBy(F.lit(0)))
     numbered = frame.withColumn("__uds_number", number)
-    return _without(numbered, there.withColumn("__uds_number", number), [*columns, "__uds_number"]).drop(
-        "__uds_number"
-    )
+    return _without(numbered, there.withColumn("__uds_number", number), [*columns, "__uds_number"]).drop("__uds_number")
 
 
 def _without(frame: DataFrame, there: DataFrame, names: Sequence[str]) -> DataFrame:
@@ -155,8 +135,7 @@ def _without(frame: DataFrame, there: DataFrame, names: Sequence[str]) -> DataFr
         *[there[quote(resolve(there, name))].alias(f"__there_{index}") for index, name in enumerate(names)]
     )
     same = [
-        frame[quote(resolve(frame, name))].eqNullSafe(other[f"__there_{index}"])
-        for index, name in enumerate(names)
+        frame[quote(resolve(frame, name))].eqNullSafe(other[f"__there_{index}"]) for index, name in enumerate(names)
     ]
     return frame.join(other, reduce(SparkColumn.__and__, same), "left_anti")
 

@@ -95,7 +95,7 @@ def require_utc(spark: SparkSession) -> None:
     machine = spark.sql("SELECT java_method('java.util.TimeZone', 'getDefault')").head()  # pyright: ignore[reportUnknownMemberType]
     assert machine is not None
     zone = str(machine[0])
-    if session in ("UTC", "Etc/UTC", "Z") and 'id="UTC"' in zone or 'id="Etc/UTC"' in zone:
+    if (session in ("UTC", "Etc/UTC", "Z") and 'id="UTC"' in zone) or 'id="Etc/UTC"' in zone:
         return
     raise PermanentError(
         "engine.time_zone",

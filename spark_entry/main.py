@@ -24,9 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="uds-engine", description="Move the rows of one batch.")
     parser.add_argument("--manifest", type=Path, required=True, help="path of the batch's manifest.json")
     path: Path = parser.parse_args(arguments).manifest
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     to_standard_output()
     try:
         manifest = read_manifest(path)

@@ -52,13 +52,9 @@ def _required(pipeline: Pipeline, relation: Relation, name: str, key: str) -> st
     if column is not None:
         return column.name
     near = difflib.get_close_matches(name.lower(), [column.name.lower() for column in relation.columns], n=1)
-    nearest = next(
-        (column.name for column in relation.columns if near and column.name.lower() == near[0]), None
-    )
+    nearest = next((column.name for column in relation.columns if near and column.name.lower() == near[0]), None)
     raise PermanentError(
         "column.missing",
         f"Pipeline {pipeline.pipeline_id}: {relation.name} has no column {name}, which {key} names.",
-        f"Did you mean {nearest}?"
-        if nearest
-        else f"It has: {', '.join(column.name for column in relation.columns)}.",
+        f"Did you mean {nearest}?" if nearest else f"It has: {', '.join(column.name for column in relation.columns)}.",
     )

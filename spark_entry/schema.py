@@ -71,9 +71,7 @@ def plan_schema(
                 widened.append(there)
         written.append(there)
         names.append(column.name)
-    gone = [
-        name for name in written_before if find(incoming, name) is None and find(existing, name) is not None
-    ]
+    gone = [name for name in written_before if find(incoming, name) is None and find(existing, name) is not None]
     changes += [f"column {name} is no longer in the source; new rows have NULL there" for name in gone]
     if changes and policy is SchemaChanges.FREEZE:
         raise PermanentError(

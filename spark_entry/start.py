@@ -86,9 +86,7 @@ def find_fault(order: RunOrder, state: TargetState, current: str) -> PermanentEr
         return PermanentError(
             "target.missing", f"Pipeline {name}: the target {table} was loaded before and is gone.", mend
         )
-    if ledger is None or (
-        order.generation > 0 and (ledger.epoch, ledger.generation) < (order.epoch, order.generation)
-    ):
+    if ledger is None or (order.generation > 0 and (ledger.epoch, ledger.generation) < (order.epoch, order.generation)):
         found = "none" if ledger is None else f"{ledger.generation}"
         return PermanentError(
             "ledger.behind",

@@ -37,9 +37,7 @@ def _apply(frame: DataFrame, step: Transformation) -> DataFrame:
             return frame.filter(F.expr(step.condition))
         case Select():
             carried = [name for name in CARRIED if name in frame.columns]
-            return frame.select(
-                *[frame[quote(resolve(frame, name))].alias(name) for name in step.columns], *carried
-            )
+            return frame.select(*[frame[quote(resolve(frame, name))].alias(name) for name in step.columns], *carried)
         case Rename():
             return frame.withColumnsRenamed({resolve(frame, old): new for old, new in step.mapping.items()})
         case Cast():

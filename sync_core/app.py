@@ -60,7 +60,9 @@ class App:
         ranges: Mapping[str, Range] | None = None,
     ) -> tuple[list[RunResult], list[Refusal]]:
         """Settle open runs, then begin, launch and complete one batch. KeyboardInterrupt closes its runs as cancelled."""
-        asked = [self._ask(pipeline.pipeline_id, kind, (ranges or {}).get(pipeline.pipeline_id)) for pipeline in pipelines]
+        asked = [
+            self._ask(pipeline.pipeline_id, kind, (ranges or {}).get(pipeline.pipeline_id)) for pipeline in pipelines
+        ]
         batch_id = make_batch_id([one.run_key for one in asked])
         runs: list[RunRecord] = []
         refusals: list[Refusal] = []
@@ -107,7 +109,11 @@ class App:
         return self.store.run(pipeline_id, run.run_key)
 
     def ask_engine(
-        self, pipelines: Sequence[Pipeline], connections: Mapping[str, Connection], action: Action, on_event: EventHandler
+        self,
+        pipelines: Sequence[Pipeline],
+        connections: Mapping[str, Connection],
+        action: Action,
+        on_event: EventHandler,
     ) -> list[RunResult]:
         """Plan or check through the engine, which alone has drivers. Nothing is recorded."""
         now = self.now()

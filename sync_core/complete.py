@@ -16,7 +16,7 @@ from sync_core.domain.run import (
 )
 from sync_core.domain.watermark import Watermark
 from sync_core.ports import RunFolder, StateStore
-from sync_core.request import update
+from sync_core.update import update
 
 _CLOSED_AS = {
     Outcome.SUCCEEDED: RunState.SUCCEEDED,
@@ -26,7 +26,9 @@ _CLOSED_AS = {
 }
 
 
-def take_result(record: PipelineRecord, run: RunRecord, result: RunResult, now: datetime) -> tuple[PipelineRecord, RunRecord]:
+def take_result(
+    record: PipelineRecord, run: RunRecord, result: RunResult, now: datetime
+) -> tuple[PipelineRecord, RunRecord]:
     """R6b to R6e. The ledger's numbers count even when the run was closed as failed before."""
     if (result.epoch, result.generation) > (record.epoch, record.generation):
         record = replace(
@@ -97,8 +99,7 @@ def complete(store: StateStore, folder: RunFolder, pipeline_id: str, run_key: st
         return run
 
     def decide(record: PipelineRecord) -> tuple[PipelineRecord, tuple[RunRecord, ...]]:
-        found = store.run(pipeline_id, run_key)
-        assert found is not None
+        found = store.run(pipeline_id, run_key) or run
         record, changed = take_result(record, found, result, now)
         return record, () if changed == found else (changed,)
 

@@ -10,7 +10,7 @@ from sync_core.domain.connection import Connection
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import Action, Manifest, PipelineRecord, RunOrder, RunRecord, RunState
 from sync_core.ports import Launcher, RunFolder, StateStore
-from sync_core.request import update
+from sync_core.update import update
 
 
 def make_order(pipeline: Pipeline, run: RunRecord, record: PipelineRecord) -> RunOrder:
@@ -34,7 +34,9 @@ def make_manifest(
     batch_id: str, orders: Sequence[RunOrder], connections: Mapping[str, Connection], action: Action = Action.RUN
 ) -> Manifest:
     """The manifest of these runs with the connections that they use and no others."""
-    used = {order.pipeline.source.connection for order in orders} | {order.pipeline.target.connection for order in orders}
+    used = {order.pipeline.source.connection for order in orders} | {
+        order.pipeline.target.connection for order in orders
+    }
     return Manifest(batch_id, {name: connections[name] for name in sorted(used)}, tuple(orders), action)
 
 

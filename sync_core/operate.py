@@ -8,7 +8,7 @@ from datetime import datetime
 from sync_core.domain.run import PipelineRecord, WatermarkChange
 from sync_core.domain.watermark import Watermark
 from sync_core.ports import StateStore
-from sync_core.request import update
+from sync_core.update import update
 
 CHANGES_KEPT = 20
 """How many changes stay on the record."""

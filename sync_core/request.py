@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sync_core.domain.errors import RetryableError
 from sync_core.domain.run import PendingRequest, PipelineRecord, Range, RunKind, RunRecord, RunState
-from sync_core.ports import Conflict, StateStore
-
-TRIES = 5
-"""How often a decision is made anew when somebody else's write came first."""
+from sync_core.ports import StateStore
+from sync_core.update import update
 
 
 @dataclass(frozen=True)
@@ -66,21 +63,3 @@ def request_run(store: StateStore, asked: Asked, batch_id: str, now: datetime) -
     if there is not None:
         return there
     return update(store, asked.pipeline_id, decide)[1][0]
-
-
-Decision = Callable[[PipelineRecord], tuple[PipelineRecord, tuple[RunRecord, ...]]]
-
-
-def update(store: StateStore, pipeline_id: str, decide: Decision) -> tuple[PipelineRecord, tuple[RunRecord, ...]]:
-    """Load, decide, save; decide anew when somebody else's write came first."""
-    for _ in range(TRIES):
-        stored = store.load(pipeline_id)
-        record, runs = decide(stored.record)
-        if record == stored.record and not runs:
-            return record, runs
-        try:
-            store.save(stored, record, runs)
-        except Conflict:
-            continue
-        return record, runs
-    raise Conflict(pipeline_id)

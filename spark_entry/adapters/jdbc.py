@@ -89,9 +89,9 @@ class JdbcAdapter(JdbcSource):
         with self.faults("target", target.table):
             relation = Relation(target.table, self._existing(target), state.columns)
         plan = ReadPlan(relation, state.columns, None, condition, (), _FETCH_SIZE, ())
-        statement = select_statement(self.dialect, plan, None, "", digits=False)
+        statement = select_statement(self.dialect, plan, None, "")
         properties = {**self.read_properties(), "driver": self.driver_class, "fetchsize": str(_FETCH_SIZE)}
-        return read_frame(self.spark, self.dialect, self.url, plan, statement, properties)
+        return read_frame(self.spark, self.dialect, self.url, plan, statement, properties, digits=False)
 
     def target_filter(
         self,
@@ -129,7 +129,8 @@ class JdbcAdapter(JdbcSource):
                 expected = request.rows_expected()
                 request.event("write.staged", rows=expected)
                 with self.faults("target", request.target.table):
-                    counts = self._commit(request, load, connection, expected)
+                    ledger = Ledger(connection, LedgerTables(self.dialect, table.schema))
+                    counts = self._commit(request, load, ledger, connection, expected)
                 if counts is not None:
                     request.event("commit.done", generation=request.entry.generation)
                     return counts
@@ -141,10 +142,10 @@ class JdbcAdapter(JdbcSource):
             "Turn spark.speculation off.",
         )
 
-    def _commit(self, request: WriteRequest, load: Load, connection: HeldConnection, expected: int) -> WriteCounts | None:
+    def _commit(
+        self, request: WriteRequest, load: Load, ledger: Ledger, connection: HeldConnection, expected: int
+    ) -> WriteCounts | None:
         """The one transaction; None when staging does not hold what was read, and everything is as before."""
-        schema = (self._find(request.target) or self._new_name(request.target)).schema
-        ledger = Ledger(connection, LedgerTables(self.dialect, schema))
         request.event("commit.started", generation=request.entry.generation)
         try:
             with connection.transaction():
@@ -216,7 +217,7 @@ class JdbcAdapter(JdbcSource):
 
     def _native(self, column: Column, *, key: bool) -> str:
         try:
-            return self.dialect.column_type(column.type, key=key)
+            return self.dialect.column_type(column.type, native_of(column), key=key)
         except ValueError as error:
             raise PermanentError(
                 "type.unsupported",

@@ -124,7 +124,7 @@ def _column(dialect: Dialect, described: ResultColumn, override: str | None) -> 
     if override is not None:
         return Column(described.name, _spark_type(described.name, override), str(native), described.nullable)
     return Column(
-        described.name, carrier.type, str(native), described.nullable, carrier.refused, cuts_digits=bool(carrier.digits)
+        described.name, carrier.type, str(native), described.nullable, carrier.refused, carrier.cuts_digits
     )
 
 

@@ -5,71 +5,72 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spark_entry.adapters.base import CURSOR_DIGITS, LOST_DIGITS, Column, ReadPlan
 from spark_entry.adapters.jdbc_catalog import native_of
-from spark_entry.dialects.base import Carrier, Dialect
+from spark_entry.dialects.base import LOST_NANOSECONDS, Carrier, Dialect
 from sync_core.domain.errors import PermanentError
 
 PART = "uds_part"
-_LOST = "uds_lost"
-_DIGITS = "uds_digits"
 _UNREADABLE = re.compile(r"uds: column (?P<column>.+?) holds '(?P<value>.*?)', which does not fit (?P<type>[a-z_0-9(),]+)")
 
 
-def select_statement(dialect: Dialect, plan: ReadPlan, part: str | None, as_of: str, *, digits: bool = True) -> str:
+def select_statement(dialect: Dialect, plan: ReadPlan, part: str | None, as_of: str) -> str:
     """The source's SELECT. Columns are renamed c0, c1, ... so that no name has to survive Spark's own quoting (P18)."""
-    names = {column.name: dialect.quote(column.name) for column in plan.columns}
-    carriers = _carriers(dialect, plan)
     selected = [
-        f"{carrier.select.replace('{}', names[column.name])} AS {dialect.quote(f'c{index}')}"
-        for index, (column, carrier) in enumerate(zip(plan.columns, carriers, strict=True))
+        f"{dialect.carrier(native_of(column)).select.replace('{}', dialect.quote(column.name))} AS {dialect.quote(f'c{index}')}"
+        for index, column in enumerate(plan.columns)
     ]
-    if digits:
-        selected += _digit_columns(dialect, plan, carriers)
     if part is not None and plan.predicates:
         selected.append(f"{part} AS {dialect.quote(PART)}")
     where = f" WHERE {plan.filter}" if plan.filter else ""
     return f"SELECT {', '.join(selected)} FROM {plan.relation.sql}{as_of}{where}"
 
 
-def _digit_columns(dialect: Dialect, plan: ReadPlan, carriers: list[Carrier]) -> list[str]:
-    """How many values of the row lose digits below a microsecond, and the cursor's own."""
-    cursor = _cursor(plan)
-    lost: list[str] = []
-    own: list[str] = []
-    for column, carrier in zip(plan.columns, carriers, strict=True):
-        digits = carrier.digits.replace("{}", dialect.quote(column.name))
-        if digits and column is cursor:
-            own.append(f"{digits} AS {dialect.quote(_DIGITS)}")
-        elif digits:
-            lost.append(f"CASE WHEN {digits} > 0 THEN 1 ELSE 0 END")
-    return [*([f"{' + '.join(lost)} AS {dialect.quote(_LOST)}"] if lost else []), *own]
-
-
 def read_frame(
-    spark: SparkSession, dialect: Dialect, url: str, plan: ReadPlan, statement: str, properties: Mapping[str, str]
+    spark: SparkSession,
+    dialect: Dialect,
+    url: str,
+    plan: ReadPlan,
+    statement: str,
+    properties: Mapping[str, str],
+    *,
+    digits: bool,
 ) -> DataFrame:
-    """The plan's columns in their carried types, then the engine's own columns."""
-    carriers = _carriers(dialect, plan)
-    wires = [f"c{index} {carrier.wire_type}" for index, carrier in enumerate(carriers)]
-    own = {_LOST: "int", _DIGITS: "int"}
-    present = [name for name in own if dialect.quote(name) in statement]
-    reader = spark.read.option("customSchema", ", ".join(wires + [f"{name} {own[name]}" for name in present]))
+    """The plan's columns in their carried types, then, with `digits`, the engine's own columns."""
+    carriers = [dialect.carrier(native_of(column)) for column in plan.columns]
+    reader = spark.read.option(
+        "customSchema", ", ".join(f"c{index} {carrier.wire_type}" for index, carrier in enumerate(carriers))
+    )
     source = f"({statement}) uds_rows"
     if plan.predicates:
         raw = reader.jdbc(url, source, predicates=list(plan.predicates), properties=dict(properties))
     else:
         raw = reader.jdbc(url, source, properties=dict(properties))
     columns = [
-        F.expr(_decoded(column, carrier, raw.columns[index])).alias(column.name)
+        F.expr(_decoded(column, carrier, f"`{raw.columns[index]}`")).alias(column.name)
         for index, (column, carrier) in enumerate(zip(plan.columns, carriers, strict=True))
     ]
-    frame_names = {name.lower(): name for name in raw.columns}
-    names = {_LOST: LOST_DIGITS, _DIGITS: CURSOR_DIGITS}
-    return raw.select(*columns, *[F.col(frame_names[name]).alias(names[name]) for name in present])
+    return raw.select(*columns, *(_digit_columns(plan, raw.columns) if digits else []))
+
+
+def _digit_columns(plan: ReadPlan, arrived: list[str]) -> list[SparkColumn]:
+    """How many values of the row lose digits below a microsecond, and the cursor's own."""
+    cursor = plan.relation.column(plan.cursor.column) if plan.cursor and plan.cursor.column else None
+    lost: list[str] = []
+    own: list[SparkColumn] = []
+    for column, name in zip(plan.columns, arrived, strict=False):
+        if not column.cuts_digits:
+            continue
+        digits = LOST_NANOSECONDS.replace("{}", f"`{name}`")
+        if cursor is not None and column.name == cursor.name:
+            own.append(F.expr(digits).alias(CURSOR_DIGITS))
+        else:
+            lost.append(f"CASE WHEN {digits} > 0 THEN 1 ELSE 0 END")
+    return [*([F.expr(" + ".join(lost)).alias(LOST_DIGITS)] if lost else []), *own]
 
 
 def find_unreadable(message: str) -> PermanentError | None:
@@ -84,17 +85,8 @@ def find_unreadable(message: str) -> PermanentError | None:
     )
 
 
-def _carriers(dialect: Dialect, plan: ReadPlan) -> list[Carrier]:
-    return [dialect.carrier(native_of(column)) for column in plan.columns]
-
-
-def _cursor(plan: ReadPlan) -> Column | None:
-    return plan.relation.column(plan.cursor.column) if plan.cursor and plan.cursor.column else None
-
-
-def _decoded(column: Column, carrier: Carrier, name: str) -> str:
+def _decoded(column: Column, carrier: Carrier, arrived: str) -> str:
     """Spark SQL from what arrives to the carried type. A value that does not fit stops the run; it never becomes NULL."""
-    arrived = f"`{name}`"
     kind, decode = carrier.type, carrier.decode
     if column.type != carrier.type:
         kind, decode = column.type, f"try_cast({{}} AS {column.type})"

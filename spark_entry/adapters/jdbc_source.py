@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from spark_entry.adapters.base import SECRET, Column, CursorProbe, DatabaseAdapter, ReadPlan, Relation
 from spark_entry.adapters.jdbc_catalog import TableName, find_table, native_of, nearest_table, read_columns
 from spark_entry.adapters.jdbc_connection import DatabaseFailed, HeldConnection, connect, find_fault
-from spark_entry.adapters.jdbc_faults import clean, to_error
+from spark_entry.adapters.jdbc_faults import to_error
 from spark_entry.adapters.jdbc_read import find_unreadable, read_frame, select_statement
 from spark_entry.dialects.base import Dialect
 from sync_core.domain.connection import Authentication, Connection
@@ -256,7 +256,7 @@ class JdbcSource(DatabaseAdapter):
             self.dialect, plan, self.split_expression(plan.relation) if plan.predicates else None, self.snapshot_clause(plan.snapshot)
         )
         try:
-            return read_frame(self.spark, self.dialect, self.url, plan, statement, properties)
+            return read_frame(self.spark, self.dialect, self.url, plan, statement, properties, digits=True)
         except Exception as error:
             translated = self.translate_error(error)
             if translated is None:

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from spark_entry.adapters.jdbc_connection import DatabaseFailed, HeldConnection, find_fault
 from spark_entry.dialects.writing import Load
+from spark_entry.transforms import quote
 from sync_core.domain.errors import RetryableError
 
 if TYPE_CHECKING:
@@ -43,12 +44,12 @@ class Staging:
 
     def fill(self, frame: DataFrame) -> None:
         """Load every row of the frame. Raises DatabaseFailed, or whatever reading the frame raises."""
-        wires = self._adapter.dialect.wire_out
+        dialect = self._adapter.dialect
         staged = frame.select(
             *[
-                F.expr(wires.get(field.dataType.simpleString(), "{}").replace("{}", f"`{field.name.replace('`', '``')}`")).alias(
-                    column.staged
-                )
+                F.expr(
+                    dialect.wire_out(field.dataType.simpleString(), column.native).replace("{}", quote(field.name))
+                ).alias(column.staged)
                 for field, column in zip(frame.schema.fields, self._load.columns, strict=True)
             ]
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,6 +14,9 @@ FaultKind = Literal[
     "unreachable", "sign_in", "missing", "denied", "full", "busy", "duplicate", "certificate", "snapshot", "value", "other"
 ]
 """What a database fault means to the run. `busy` passes by itself; `value` is a value that does not fit its column."""
+
+MICROSECOND = 6
+"""Decimals of a second that Spark holds."""
 
 NUMBER_WIRE = "decimal(38,10)"
 """What a number without declared precision is carried as; a value that does not fit it exactly stops the run."""
@@ -44,15 +47,16 @@ class Carrier:
     """How the values of a native type travel to Spark.
 
     `select` is SQL that reads the column `{}`, `wire` the Spark type it arrives as, `decode` Spark SQL from there to
-    `type`: NULL for a value that does not fit, which stops the run. `digits` is SQL for the digits below a microsecond
-    (0 to 999). `refused` says why values would not survive; then `select` reads them as text for an override.
+    `type`: NULL for a value that does not fit, which stops the run. `cuts_digits`: what arrives is the text of a moment
+    that may have more than six decimals. `refused` says why values would not survive; `select` then reads them as text
+    for an override.
     """
 
     type: str
     select: str = "{}"
     wire: str = ""
     decode: str = ""
-    digits: str = ""
+    cuts_digits: bool = False
     refused: str | None = None
 
     @property
@@ -60,15 +64,26 @@ class Carrier:
         return self.wire or self.type
 
 
-def as_text(kind: str, select: str = "{}", digits: str = "") -> Carrier:
+def as_text(kind: str, select: str = "{}") -> Carrier:
     """Travel as text and be cast in Spark, which is exact where java.sql.Timestamp's calendar is not (before 1582-10-15)."""
-    return Carrier(kind, select, "string", f"try_cast({{}} AS {kind})", digits)
+    return Carrier(kind, select, "string", f"try_cast({{}} AS {kind})")
+
+
+def moment(kind: str, select: str, decimals: int) -> Carrier:
+    """A date with time as text `2024-01-31 23:59:59.123456789`, or with T; an instant is written in UTC."""
+    text = "left({}, 26)" if decimals > MICROSECOND else "{}"
+    text = f"concat({text}, 'Z')" if kind == "timestamp" else text
+    return Carrier(kind, select, "string", f"try_cast({text} AS {kind})", cuts_digits=decimals > MICROSECOND)
+
+
+LOST_NANOSECONDS = "coalesce(cast(rpad(substring({}, 27, 3), 3, '0') AS int), 0)"
+"""Spark SQL for the digits below a microsecond, 0 to 999, of a moment's text."""
 
 
 def exact_number(select: str) -> Carrier:
     """A number of any precision: as text, and NULL (which stops the run) where digits would be rounded away."""
-    decode = f"CASE WHEN NOT {{}} RLIKE '[.][0-9]{{10}}[0-9]*[1-9]' THEN try_cast({{}} AS {NUMBER_WIRE}) END"
-    return Carrier(NUMBER_WIRE, select, "string", decode)
+    fits = "NOT {} RLIKE '[.][0-9]{10}[0-9]*[1-9]|[Ee]-'"
+    return Carrier(NUMBER_WIRE, select, "string", f"CASE WHEN {fits} THEN try_cast({{}} AS {NUMBER_WIRE}) END")
 
 
 def refuse(reason: str, select: str) -> Carrier:
@@ -80,6 +95,28 @@ def decimal_type(precision: int, scale: int) -> str | None:
     """The Spark type of a declared NUMBER(p,s); None when it has more than 38 digits."""
     digits = precision - scale if scale < 0 else max(precision, scale)
     return f"decimal({digits},{max(scale, 0)})" if 0 < digits <= 38 else None
+
+
+STANDARD_STATES: dict[str, FaultKind] = {
+    "23505": "duplicate",
+    "42S02": "missing",
+    "42S22": "missing",
+    "42S04": "missing",
+    "42P01": "missing",
+    "42501": "denied",
+    "HYT00": "busy",
+    "90067": "unreachable",  # H2, which stands in for the others in tests and in the demo
+    "90079": "missing",
+    "90096": "denied",
+}
+STANDARD_CLASSES: dict[str, FaultKind] = {
+    "08": "unreachable",
+    "28": "sign_in",
+    "40": "busy",
+    "22": "value",
+    "23": "value",
+    "53": "full",
+}
 
 
 class Dialect(ABC):
@@ -99,7 +136,7 @@ class Dialect(ABC):
         if name in self.fractional:
             return NativeType(name, scale)
         # The longest lengths stand for "no limit".
-        sized = name in self.sized and 0 < precision < 1_000_000_000
+        sized = name in self.sized and 0 < precision < 1_000_000
         return NativeType(name, precision, scale) if sized else NativeType(name)
 
     def quote(self, name: str) -> str:
@@ -202,12 +239,13 @@ class Dialect(ABC):
     session_setup: ClassVar[tuple[str, ...]] = ()
     """What a connection that writes runs first, so that nothing waits for a lock for ever."""
 
-    wire_out: ClassVar[Mapping[str, str]] = {}
-    """Spark SQL by Spark type that turns a value `{}` into what the driver writes exactly; others go as they are."""
+    def wire_out(self, spark_type: str, native: NativeType) -> str:
+        """Spark SQL that turns a value `{}` into what the driver writes exactly into a column of this type."""
+        return "{}"
 
     @abstractmethod
-    def column_type(self, spark_type: str, *, key: bool) -> str:
-        """The native type that holds a carried type; ValueError for one that has none."""
+    def column_type(self, spark_type: str, origin: NativeType, *, key: bool) -> str:
+        """The native type for a carried type that is `origin` where it comes from. ValueError when there is none."""
 
     def fold(self, name: str) -> str:
         """What the database makes of a bare name of a new table."""
@@ -258,6 +296,10 @@ class Dialect(ABC):
     @abstractmethod
     def object_id(self, schema: str, name: str) -> str:
         """A query for what stays the same as long as the table is the same object."""
+
+    def standard_fault(self, state: str) -> FaultKind:
+        """What the standard says about a state."""
+        return STANDARD_STATES.get(state) or STANDARD_CLASSES.get(state[:2]) or "other"
 
     @abstractmethod
     def fault(self, state: str, vendor_code: int, message: str) -> FaultKind:

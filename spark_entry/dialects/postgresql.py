@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from spark_entry.dialects.base import Carrier, Dialect, FaultKind, NativeType, as_text, decimal_type, exact_number, refuse
+from spark_entry.dialects.base import (
+    Carrier,
+    Dialect,
+    FaultKind,
+    NativeType,
+    as_text,
+    decimal_type,
+    exact_number,
+    refuse,
+)
 from sync_core.domain.watermark import CursorType, Watermark
 
 _INTEGERS = {"int2": "smallint", "smallserial": "smallint", "int4": "int", "serial": "int", "int8": "bigint", "bigserial": "bigint"}
@@ -29,20 +38,17 @@ _COLUMN_TYPES = {
 }
 _AS_TEXT = ("json", "xml", "citext", "point", "polygon", "box", "path", "line", "lseg", "circle")
 _STATES: dict[str, FaultKind] = {
-    "28000": "sign_in",
-    "28P01": "sign_in",
     "3D000": "sign_in",
-    "42P01": "missing",
     "3F000": "missing",
-    "42501": "denied",
-    "23505": "duplicate",
+    "42703": "missing",
     "55P03": "busy",
+    "55006": "busy",
     "57014": "busy",
     "57P01": "unreachable",
     "57P02": "unreachable",
     "57P03": "unreachable",
+    "58030": "full",
 }
-_CLASSES: dict[str, FaultKind] = {"08": "unreachable", "53": "full", "40": "busy", "22": "value", "23": "value", "58": "full"}
 
 
 class PostgresqlDialect(Dialect):
@@ -128,15 +134,15 @@ class PostgresqlDialect(Dialect):
         return f"{column} < 'NaN'::numeric" if native.name == "numeric" else f"{column} IS NOT NULL"
 
     long_text = "text"
-    # The driver's own timestamps follow a calendar that lacks ten days of 1582; the server reads text as it is written.
-    wire_out = {
-        "timestamp_ntz": "cast({} AS string)",
-        "timestamp": "concat(cast({} AS string), '+00')",
-        "date": "cast({} AS string)",
-    }
     session_setup = ("SET lock_timeout = '60s'",)
 
-    def column_type(self, spark_type: str, *, key: bool) -> str:
+    def wire_out(self, spark_type: str, native: NativeType) -> str:
+        # The driver's own timestamps follow a calendar that lacks ten days of 1582; the server reads text as it is.
+        if spark_type == "timestamp":
+            return "concat(cast({} AS string), '+00')"
+        return "cast({} AS string)" if spark_type in ("timestamp_ntz", "date") else "{}"
+
+    def column_type(self, spark_type: str, origin: NativeType, *, key: bool) -> str:
         if spark_type in _COLUMN_TYPES:
             return _COLUMN_TYPES[spark_type]
         if match := re.fullmatch(r"decimal\((\d+),(\d+)\)", spark_type):
@@ -188,4 +194,4 @@ class PostgresqlDialect(Dialect):
             return "certificate"
         if "snapshot" in message and state in ("22023", "42704"):
             return "snapshot"
-        return _STATES.get(state) or _CLASSES.get(state[:2]) or "other"
+        return _STATES.get(state) or self.standard_fault(state)

@@ -80,12 +80,20 @@ class PostgresServer:
             command += ["-c", setting]
         log = (self.folder / "postgres.log").open("wb")
         self._process = subprocess.Popen(
-            command, stdout=log, stderr=log, **_as_user(user), start_new_session=True, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
+            command,
+            stdout=log,
+            stderr=log,
+            user=_uid(user),
+            group=_gid(user),
+            start_new_session=True,
+            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
         )
         self._wait_until_ready()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._process is not None:
             self._process.terminate()
             try:
@@ -102,7 +110,13 @@ class PostgresServer:
         self._temporary = True
         self.folder.chmod(0o755)
         try:
-            subprocess.run([str(self._bin / "initdb"), "--version"], capture_output=True, check=True, **_as_user(user))
+            subprocess.run(
+                [str(self._bin / "initdb"), "--version"],
+                capture_output=True,
+                check=True,
+                user=_uid(user),
+                group=_gid(user),
+            )
         except PermissionError:
             shutil.copytree(self._bin.parent, self.folder / "pginstall", symlinks=True)
             self._bin = self.folder / "pginstall" / "bin"
@@ -119,7 +133,14 @@ class PostgresServer:
         return rows
 
     def _run(self, user: pwd.struct_passwd | None, command: Sequence[object]) -> None:
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **_as_user(user))
+        done = subprocess.run(
+            [str(part) for part in command],
+            capture_output=True,
+            text=True,
+            check=False,
+            user=_uid(user),
+            group=_gid(user),
+        )
         if done.returncode:
             raise RuntimeError(f"{Path(str(command[0])).name} failed: {done.stderr.strip()}")
 
@@ -167,7 +188,9 @@ class H2Server:
                     raise RuntimeError((self.folder / "h2.log").read_text()) from error
                 time.sleep(0.1)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -224,6 +247,9 @@ def _unprivileged_user() -> pwd.struct_passwd | None:
     raise RuntimeError("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as")
 
 
-def _as_user(user: pwd.struct_passwd | None) -> dict[str, int]:
-    return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid}
+def _uid(user: pwd.struct_passwd | None) -> int | None:
+    return user.pw_uid if user else None
 
+
+def _gid(user: pwd.struct_passwd | None) -> int | None:
+    return user.pw_gid if user else None

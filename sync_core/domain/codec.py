@@ -8,9 +8,7 @@ import typing
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
 def to_json(value: Any) -> Any:
@@ -28,7 +26,7 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def from_json(kind: type[T], data: Any) -> T:
+def from_json[T](kind: type[T], data: Any) -> T:
     """Build `kind` from parsed JSON. Unknown keys are ignored, so that an older reader survives an added field.
 
     Raises ValueError that names the field when a value is missing or of the wrong shape.

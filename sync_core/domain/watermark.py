@@ -76,17 +76,13 @@ class Watermark:
         if distance <= 0 or self.type in (CursorType.ROWVERSION, CursorType.VERSION):
             return self
         if self.type is CursorType.NUMBER:
-            return Watermark(
-                self.type, _number(str(_WIDE.subtract(Decimal(self.value), Decimal(str(distance)))))
-            )
+            return Watermark(self.type, _number(str(_WIDE.subtract(Decimal(self.value), Decimal(str(distance))))))
         if self.type is CursorType.DATE:
             days = -int(-distance // 86_400)
             ordinal = max(1, date.fromisoformat(self.value).toordinal() - days)
             return Watermark(self.type, date.fromordinal(ordinal).isoformat())
         nanos = max(0, int(self.order) - round(distance * _NANOS))
-        return Watermark(
-            self.type, _from_nanos(nanos) + ("Z" if self.type is CursorType.TIMESTAMP_TZ else "")
-        )
+        return Watermark(self.type, _from_nanos(nanos) + ("Z" if self.type is CursorType.TIMESTAMP_TZ else ""))
 
     def to_microsecond(self, *, upwards: bool) -> Watermark:
         """The value without digits below a microsecond, rounded up or down; other types as they are."""
@@ -100,9 +96,7 @@ class Watermark:
 
     def _same_type(self, other: Watermark) -> None:
         if self.type is not other.type:
-            raise ValueError(
-                f"a {self.type.value} cursor cannot be compared with a {other.type.value} cursor"
-            )
+            raise ValueError(f"a {self.type.value} cursor cannot be compared with a {other.type.value} cursor")
 
 
 def latest(*values: Watermark | None) -> Watermark | None:

@@ -105,7 +105,13 @@ def test_a_missing_field_is_refused_by_name() -> None:
 def test_renames_are_followed_through_chains() -> None:
     steps = (Rename({"A": "b"}), Rename({"b": "c", "X": "y"}))
     pipeline = Pipeline(
-        "p", Source("s", "t"), Target("d", "t"), LoadMode.MERGE, Cursor("X", CursorType.NUMBER), ("A",), transformations=steps
+        "p",
+        Source("s", "t"),
+        Target("d", "t"),
+        LoadMode.MERGE,
+        Cursor("X", CursorType.NUMBER),
+        ("A",),
+        transformations=steps,
     )
     assert pipeline.target_keys == ("c",)
     assert pipeline.target_cursor == "y"

@@ -22,7 +22,9 @@ OLD = columns(id="int", name="string")
 
 
 def test_p19_evolve_adds_widens_and_reports() -> None:
-    plan = plan_schema(pipeline(SchemaChanges.EVOLVE), columns(id="bigint", name="string", note="date"), OLD, ("id", "name"))
+    plan = plan_schema(
+        pipeline(SchemaChanges.EVOLVE), columns(id="bigint", name="string", note="date"), OLD, ("id", "name")
+    )
     assert [column.name for column in plan.added] == ["note"]
     assert [(column.name, column.type) for column in plan.widened] == [("id", "bigint")]
     assert [column.type for column in plan.written] == ["bigint", "string", "date"]
@@ -30,7 +32,9 @@ def test_p19_evolve_adds_widens_and_reports() -> None:
 
 
 def test_p19_discard_leaves_the_target_as_it_is_and_reports() -> None:
-    plan = plan_schema(pipeline(SchemaChanges.DISCARD), columns(id="bigint", name="string", note="date"), OLD, ("id", "name"))
+    plan = plan_schema(
+        pipeline(SchemaChanges.DISCARD), columns(id="bigint", name="string", note="date"), OLD, ("id", "name")
+    )
     assert (plan.added, plan.widened) == ((), ())
     assert [(column.name, column.type) for column in plan.written] == [("id", "int"), ("name", "string")]
     assert all(change.endswith("(discarded)") for change in plan.changes)

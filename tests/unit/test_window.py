@@ -36,7 +36,9 @@ def begin(mark: Watermark | None, kind: RunKind = RunKind.INCREMENTAL) -> Start:
     return Start(kind, 0, 1, mark, "f")
 
 
-def fix(cursor: Cursor, start: Start, probe: CursorProbe, seen: Seen | None = None, asked: Range | None = None) -> FixedWindow:
+def fix(
+    cursor: Cursor, start: Start, probe: CursorProbe, seen: Seen | None = None, asked: Range | None = None
+) -> FixedWindow:
     return fix_window(pipeline(cursor), start, probe, seen, asked)
 
 
@@ -46,7 +48,9 @@ NUMBER = Cursor("u", CursorType.NUMBER, settle_seconds=30)
 
 def timed(safe: str | None, highest: str | None = None, **more: int) -> CursorProbe:
     high = highest or safe
-    return CursorProbe(moment(safe) if safe else None, moment(high) if high else None, more.get("nulls", 0), more.get("future", 0), NOW)
+    return CursorProbe(
+        moment(safe) if safe else None, moment(high) if high else None, more.get("nulls", 0), more.get("future", 0), NOW
+    )
 
 
 def counted(highest: int | None, at: datetime = NOW) -> CursorProbe:
@@ -55,7 +59,9 @@ def counted(highest: int | None, at: datetime = NOW) -> CursorProbe:
 
 def test_p01_the_safe_bound_of_a_timestamp_is_read_to_and_becomes_the_watermark() -> None:
     fixed = fix(TIME, begin(moment("2024-06-01T10:00:00")), timed("2024-06-01T11:59:30"))
-    assert fixed.window == Window(moment("2024-06-01T10:00:00"), moment("2024-06-01T11:59:30"), moment("2024-06-01T11:59:30"))
+    assert fixed.window == Window(
+        moment("2024-06-01T10:00:00"), moment("2024-06-01T11:59:30"), moment("2024-06-01T11:59:30")
+    )
 
 
 def test_p01_the_look_back_lowers_the_window() -> None:
@@ -125,7 +131,9 @@ def test_a_full_refresh_records_the_bound_of_its_start() -> None:
 def test_initial_is_where_the_first_load_and_a_full_refresh_begin() -> None:
     cursor = replace(TIME, initial="2020-01-01")
     assert fix(cursor, begin(None), timed("2024-05-01")).window.low == moment("2020-01-01")
-    assert fix(cursor, begin(moment("2024-01-01"), RunKind.FULL_REFRESH), timed("2024-05-01")).window.low == moment("2020-01-01")
+    assert fix(cursor, begin(moment("2024-01-01"), RunKind.FULL_REFRESH), timed("2024-05-01")).window.low == moment(
+        "2020-01-01"
+    )
 
 
 def test_a_backfill_keeps_the_watermark_and_stays_below_the_safe_bound() -> None:
@@ -142,7 +150,9 @@ def test_a_backfill_keeps_the_watermark_and_stays_below_the_safe_bound() -> None
     st.integers(-50, 50),
     st.lists(st.tuples(st.integers(0, 20), st.integers(-60, 60)), min_size=1, max_size=20),
 )
-def test_p01_a_number_watermark_never_passes_what_was_seen_a_settle_ago(initial: int, steps: list[tuple[int, int]]) -> None:
+def test_p01_a_number_watermark_never_passes_what_was_seen_a_settle_ago(
+    initial: int, steps: list[tuple[int, int]]
+) -> None:
     """Whatever the maxima and the gaps between runs, the watermark only holds values seen at least `settle` before."""
     mark, seen, at = number(initial), None, NOW
     history: list[tuple[datetime, Watermark]] = []
