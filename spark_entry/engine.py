@@ -29,10 +29,10 @@ def execute(execution: Execution, action: Action) -> Outcome:
     target = execution.order.pipeline.target
     with execution.step("ledger"):
         state = execution.target.inspect_target(target, execution.order.pipeline.pipeline_id)
-    done = own_entry(execution.order, state)
+    done = own_entry(execution.order, state.recent)
     if done is not None and action is Action.RUN:
         execution.notes.append("committed by an earlier execution; the count of rows is the ledger's")
-        execution.rows = RowCounts(inserted=done.rows)
+        execution.rows = RowCounts(inserted=done.rows if done.run_key == execution.order.run_key else 0)
         return Outcome.SUCCEEDED
     planned = _plan(execution, state)
     return _move(execution, state, planned, action)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from spark_entry.adapters.base import TargetState
 from spark_entry.execution import Execution
 from spark_entry.ledger import LedgerEntry
 from spark_entry.load import LOST_DIGITS_MARK, NULL_KEY_MARK
@@ -28,16 +27,16 @@ def report(
 ) -> RunResult:
     """Read the ledger again and build the result. `outcome` is None when `error` ended the execution."""
     order = execution.order
-    state, blind = _ledger_now(execution)
-    entry = own_entry(order, state) if state and action is Action.RUN else None
+    entries, blind = _ledger_now(execution)
+    entry = own_entry(order, entries) if action is Action.RUN else None
     rows = execution.rows
     if error is not None:
         outcome = _outcome_of(error, entry)
     if outcome in (Outcome.FAILED, Outcome.SUPERSEDED):
         rows = replace(rows, inserted=0, updated=0, deleted=0)
     elif error is not None and entry is not None:
-        rows = RowCounts(inserted=entry.rows)
-    ledger = state.ledger if state else None
+        rows = RowCounts(inserted=entry.rows if entry.run_key == order.run_key else 0)
+    ledger = entries[0] if entries else None
     finished = execution.now()
     total = (finished - started).total_seconds()
     result = RunResult(
@@ -54,7 +53,7 @@ def report(
         seen=execution.seen,
         window=execution.window,
         rows=rows,
-        counted_generation=entry.generation if entry else None,
+        counted_generation=entry.generation if entry and entry.run_key == order.run_key else None,
         seconds=Seconds(round(total, 3), dict(execution.steps)),
         schema_changes=execution.schema_changes,
         notes=tuple(execution.notes),
@@ -74,13 +73,13 @@ def report(
     return result
 
 
-def _ledger_now(execution: Execution) -> tuple[TargetState | None, BaseException | None]:
+def _ledger_now(execution: Execution) -> tuple[tuple[LedgerEntry, ...], BaseException | None]:
     pipeline = execution.order.pipeline
     try:
         with execution.step("report"):
-            return execution.target.inspect_target(pipeline.target, pipeline.pipeline_id), None
+            return execution.target.read_ledger(pipeline.target, pipeline.pipeline_id), None
     except Exception as error:  # the run's own error comes first; this one is told when there is no other
-        return None, error
+        return (), error
 
 
 def _outcome_of(error: BaseException, entry: LedgerEntry | None) -> Outcome:

@@ -30,9 +30,9 @@ def effective_kind(order: RunOrder) -> RunKind:
     return order.kind
 
 
-def own_entry(order: RunOrder, state: TargetState) -> LedgerEntry | None:
-    """What an earlier execution of this run, or of its request, has committed already."""
-    for entry in state.recent:
+def own_entry(order: RunOrder, recent: tuple[LedgerEntry, ...]) -> LedgerEntry | None:
+    """What this run, or another one of its request, has committed already."""
+    for entry in recent:
         if entry.run_key == order.run_key:
             return entry
         if order.request_id is not None and entry.request_id == order.request_id:

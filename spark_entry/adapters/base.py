@@ -240,6 +240,10 @@ class DatabaseAdapter(ABC):
     def inspect_target(self, target: Target, pipeline_id: str) -> TargetState:
         """The target and this pipeline's ledger as they are now. Never creates anything."""
 
+    def read_ledger(self, target: Target, pipeline_id: str) -> tuple[LedgerEntry, ...]:
+        """This pipeline's last entries alone, newest first; () when target or ledger are not there."""
+        return self.inspect_target(target, pipeline_id).recent
+
     @abstractmethod
     def create_statements(
         self, target: Target, columns: tuple[Column, ...], keys: tuple[str, ...]

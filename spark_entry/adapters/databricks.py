@@ -196,6 +196,15 @@ class DatabricksAdapter(DatabaseAdapter):
             version=version,
         )
 
+    def read_ledger(self, target: Target, pipeline_id: str) -> tuple[LedgerEntry, ...]:
+        table = self.table_sql(target.table)
+        try:
+            return self._past(table, pipeline_id)[0].entries
+        except AnalysisException as error:
+            if error.getCondition() in (*_MISSING, *_MISSING_TOO):
+                return ()
+            raise
+
     def create_statements(self, target: Target, columns: tuple[Column, ...], keys: tuple[str, ...]) -> tuple[str, ...]:
         pairs = [(column.name, column.type) for column in columns]
         return (dialect.create_table(self.table_sql(target.table), pairs),)

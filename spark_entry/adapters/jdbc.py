@@ -65,7 +65,9 @@ class JdbcAdapter(JdbcSource):
             parts.append(f"PRIMARY KEY ({self.dialect.names(keys)})")
         return (f"CREATE TABLE {self.dialect.table(name.schema, name.name)} ({', '.join(parts)})",)
 
-    def evolve_statements(self, target: Target, added: tuple[Column, ...], widened: tuple[Column, ...]) -> tuple[str, ...]:
+    def evolve_statements(
+        self, target: Target, added: tuple[Column, ...], widened: tuple[Column, ...]
+    ) -> tuple[str, ...]:
         with self.faults("target", target.table):
             table = self._existing(target)
         additions = [self.dialect.add_column(table, column.name, self._native(column, key=False)) for column in added]
@@ -186,7 +188,11 @@ class JdbcAdapter(JdbcSource):
     def _load(self, request: WriteRequest, table: TableName, staging: str) -> Load:
         there = {column.name.lower(): column for column in request.state.columns}
         columns = tuple(
-            Written(name, native_of(there[name.lower()]) if name.lower() in there else self.dialect.native("", 0, 0), f"c{index}")
+            Written(
+                name,
+                native_of(there[name.lower()]) if name.lower() in there else self.dialect.native("", 0, 0),
+                f"c{index}",
+            )
             for index, name in enumerate(request.frame.columns)
         )
         by_name = {column.name: column for column in columns}
@@ -233,7 +239,9 @@ class JdbcAdapter(JdbcSource):
         return find_table(self.held, target.table, self.connection.schema, self.connection.database)
 
     def _new_name(self, target: Target) -> TableName:
-        return name_new_table(self.held, target.table, self.connection.schema, self.connection.database, self.dialect.fold)
+        return name_new_table(
+            self.held, target.table, self.connection.schema, self.connection.database, self.dialect.fold
+        )
 
     def _existing(self, target: Target) -> str:
         table = self._find(target) or self._new_name(target)
@@ -244,7 +252,10 @@ class JdbcAdapter(JdbcSource):
         try:
             self.held.execute(f"DROP TABLE {table}")
         except DatabaseFailed as error:
-            if self.dialect.fault(error.fault.state, error.fault.vendor_code, error.fault.message) not in _LEFT_FOR_NEXT_RUN:
+            if (
+                self.dialect.fault(error.fault.state, error.fault.vendor_code, error.fault.message)
+                not in _LEFT_FOR_NEXT_RUN
+            ):
                 raise
 
 

@@ -12,7 +12,8 @@ from pyspark.sql.types import DataType
 
 from spark_entry.adapters.base import Column
 from spark_entry.adapters.jdbc_connection import HeldConnection, ResultColumn
-from spark_entry.dialects.base import Dialect, NativeType
+from spark_entry.dialects.base import Dialect
+from spark_entry.dialects.carrier import NativeType
 from sync_core.domain.errors import ConfigError, PermanentError
 
 _PART = re.compile(r'"((?:[^"]|"")*)"|\[((?:[^\]]|\]\])*)\]|`((?:[^`]|``)*)`|([^."\[`]+)')
@@ -50,11 +51,15 @@ def split_name(text: str) -> tuple[str, ...]:
             break
         position += 1
     raise ConfigError(
-        "table.name", f"{text!r} is not a table name.", 'Write schema.table, with quotes around a part that holds a dot: "my.table".'
+        "table.name",
+        f"{text!r} is not a table name.",
+        'Write schema.table, with quotes around a part that holds a dot: "my.table".',
     )
 
 
-def find_table(connection: HeldConnection, written: str, default_schema: str | None, database: str | None) -> TableName | None:
+def find_table(
+    connection: HeldConnection, written: str, default_schema: str | None, database: str | None
+) -> TableName | None:
     """The table of this exact name, else the only one that matches when case is ignored; None when there is none.
 
     Raises ConfigError when several match, or when the name asks for another database.
@@ -65,7 +70,9 @@ def find_table(connection: HeldConnection, written: str, default_schema: str | N
     exact = connection.tables(schema, (name,))
     if exact:
         return TableName(*exact[0])
-    found = set(connection.tables(schema.upper(), (name.upper(),))) | set(connection.tables(schema.lower(), (name.lower(),)))
+    found = set(connection.tables(schema.upper(), (name.upper(),))) | set(
+        connection.tables(schema.lower(), (name.lower(),))
+    )
     if not found:
         found = {pair for pair in _neighbours(connection, schema) if pair[1].lower() == name.lower()}
     if len(found) > 1:
@@ -78,12 +85,18 @@ def find_table(connection: HeldConnection, written: str, default_schema: str | N
 
 
 def name_new_table(
-    connection: HeldConnection, written: str, default_schema: str | None, database: str | None, fold: Callable[[str], str]
+    connection: HeldConnection,
+    written: str,
+    default_schema: str | None,
+    database: str | None,
+    fold: Callable[[str], str],
 ) -> TableName:
     """The name of a table that is to be created: quoted parts as they are, a bare name as the database would fold it."""
     schema, name = _target_of(connection, written, default_schema, database)
     if schema is None:
-        raise ConfigError("table.name", f"{written} names no schema, and the connection has none.", "Write schema.table.")
+        raise ConfigError(
+            "table.name", f"{written} names no schema, and the connection has none.", "Write schema.table."
+        )
     quoted = written.rstrip()[-1:] in ('"', "]", "`")
     return TableName(_schema_as_it_is(connection, schema), name if quoted else fold(name))
 
@@ -113,7 +126,9 @@ def read_columns(
     doubled = sorted({column for column in names if names.count(column) > 1})
     if doubled:
         raise PermanentError(
-            "source.columns", f"{name} has several columns named {', '.join(doubled)}.", "Give each its own name in the query."
+            "source.columns",
+            f"{name} has several columns named {', '.join(doubled)}.",
+            "Give each its own name in the query.",
         )
     return tuple(_column(dialect, column, types.get(column.name.lower())) for column in described)
 
@@ -123,9 +138,7 @@ def _column(dialect: Dialect, described: ResultColumn, override: str | None) -> 
     carrier = dialect.carrier(native)
     if override is not None:
         return Column(described.name, _spark_type(described.name, override), str(native), described.nullable)
-    return Column(
-        described.name, carrier.type, str(native), described.nullable, carrier.refused, carrier.cuts_digits
-    )
+    return Column(described.name, carrier.type, str(native), described.nullable, carrier.refused, carrier.cuts_digits)
 
 
 def _spark_type(column: str, text: str) -> str:
@@ -133,11 +146,14 @@ def _spark_type(column: str, text: str) -> str:
         return DataType.fromDDL(text).simpleString()
     except PySparkException as error:
         raise ConfigError(
-            "type.unknown", f"types: {column}: {text!r} is not a Spark SQL type.", "Write for example decimal(38,10) or string."
+            "type.unknown",
+            f"types: {column}: {text!r} is not a Spark SQL type.",
+            "Write for example decimal(38,10) or string.",
         ) from error
 
 
 def native_of(column: Column) -> NativeType:
+    """The database's own type of a column that `read_columns` described."""
     return NativeType.parse(column.native)
 
 
@@ -151,8 +167,8 @@ def _target_of(
             f"{written} asks for a table outside of the connection's database.",
             "Write schema.table, and use a connection of its own for another database.",
         )
-    schema = parts[-2] if len(parts) > 1 else default_schema or connection.current_schema()
-    return schema, parts[-1]
+    schema = parts[len(parts) - 2] if len(parts) > 1 else default_schema or connection.current_schema()
+    return schema, parts[len(parts) - 1]
 
 
 def _neighbours(connection: HeldConnection, schema: str) -> list[tuple[str, str]]:

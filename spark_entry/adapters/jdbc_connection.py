@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from py4j.java_gateway import is_instance_of
+from py4j.java_gateway import is_instance_of  # pyright: ignore[reportUnknownVariableType]
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
@@ -162,7 +162,7 @@ class HeldConnection:
             return tuple(tuple(columns) for name, columns in indexes.items() if name not in partial)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Generator[None]:
         """Commit when the block ends well, roll back when it raises."""
         self.begin()
         try:
@@ -193,7 +193,7 @@ class HeldConnection:
             self.close()
 
     @contextmanager
-    def _statement(self, text: str, values: tuple[str | int | None, ...]) -> Iterator[Callable[[bool], Any]]:
+    def _statement(self, text: str, values: tuple[str | int | None, ...]) -> Generator[Callable[[bool], Any]]:
         with _faults(self._gateway):
             statement = self._connection.prepareStatement(text)
             try:
@@ -227,7 +227,9 @@ def connect(spark: SparkSession, driver: str, url: str, properties: Mapping[str,
         connection = loaded.newInstance().connect(url, given)
     if connection is None:
         raise PermanentError(
-            "database.address", f"The driver {driver} does not understand the address of the connection.", "Check options.url."
+            "database.address",
+            f"The driver {driver} does not understand the address of the connection.",
+            "Check options.url.",
         )
     return HeldConnection(gateway, connection)
 
@@ -265,7 +267,7 @@ def _active_gateway() -> Any:
 
 
 @contextmanager
-def _faults(gateway: Any) -> Iterator[None]:
+def _faults(gateway: Any) -> Generator[None]:
     try:
         yield
     except Py4JJavaError as error:

@@ -28,7 +28,9 @@ def to_error(connection: Connection, dialect: Dialect, fault: DatabaseFault, rol
     match dialect.fault(fault.state, fault.vendor_code, fault.message):
         case "unreachable":
             return RetryableError(
-                "database.unreachable", f"{who}: {where} cannot be reached. {said}", "Check host, port and firewall, or wait for it."
+                "database.unreachable",
+                f"{who}: {where} cannot be reached. {said}",
+                "Check host, port and firewall, or wait for it.",
             )
         case "sign_in":
             return PermanentError(
@@ -43,7 +45,9 @@ def to_error(connection: Connection, dialect: Dialect, fault: DatabaseFault, rol
                 "Give the driver the right certificates in options, or set tls or trust_server_certificate.",
             )
         case "missing":
-            return PermanentError(f"{role}.missing", f"{who}: {name} or a part of it does not exist. {said}", "Check its name.")
+            return PermanentError(
+                f"{role}.missing", f"{who}: {name} or a part of it does not exist. {said}", "Check its name."
+            )
         case "denied":
             privileges = "SELECT" if role == "source" else "SELECT, INSERT, UPDATE, DELETE and the creation of tables"
             return PermanentError(
@@ -53,21 +57,31 @@ def to_error(connection: Connection, dialect: Dialect, fault: DatabaseFault, rol
             )
         case "full":
             return PermanentError(
-                "database.full", f"{who}: the database has no room left while working on {name}. {said}", "Make room, then run again."
+                "database.full",
+                f"{who}: the database has no room left while working on {name}. {said}",
+                "Make room, then run again.",
             )
         case "busy":
-            return RetryableError("database.busy", f"{who}: {name} is in use by somebody else. {said}", "It will be tried again.")
+            return RetryableError(
+                "database.busy", f"{who}: {name} is in use by somebody else. {said}", "It will be tried again."
+            )
         case "duplicate":
             return RetryableError(
-                "database.duplicate", f"{who}: another writer put the same key into {name}. {said}", "It will be tried again."
+                "database.duplicate",
+                f"{who}: another writer put the same key into {name}. {said}",
+                "It will be tried again.",
             )
         case "snapshot":
             return RetryableError(
-                "database.snapshot", f"{who}: the database gave up the state that {name} was read at. {said}", "It will be tried again."
+                "database.snapshot",
+                f"{who}: the database gave up the state that {name} was read at. {said}",
+                "It will be tried again.",
             )
         case "value":
             return PermanentError(
-                "database.value", f"{who}: a value does not fit {name}. {said}", "Correct the value or the column's type."
+                "database.value",
+                f"{who}: a value does not fit {name}. {said}",
+                "Correct the value or the column's type.",
             )
         case "other":
             return PermanentError("database.failed", f"{who}: a statement on {name} failed. {said}", "")

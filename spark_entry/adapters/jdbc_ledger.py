@@ -46,7 +46,10 @@ class Ledger:
             try:
                 self._connection.execute(self._tables.begin(), *place)
             except DatabaseFailed as error:
-                if self._tables.dialect.fault(error.fault.state, error.fault.vendor_code, error.fault.message) == "duplicate":
+                if (
+                    self._tables.dialect.fault(error.fault.state, error.fault.vendor_code, error.fault.message)
+                    == "duplicate"
+                ):
                     raise lost from error
                 raise
             return

@@ -11,11 +11,14 @@ from pyspark.sql import functions as F
 
 from spark_entry.adapters.base import CURSOR_DIGITS, LOST_DIGITS, Column, ReadPlan
 from spark_entry.adapters.jdbc_catalog import native_of
-from spark_entry.dialects.base import LOST_NANOSECONDS, Carrier, Dialect
+from spark_entry.dialects.base import Dialect
+from spark_entry.dialects.carrier import LOST_NANOSECONDS, Carrier
 from sync_core.domain.errors import PermanentError
 
 PART = "uds_part"
-_UNREADABLE = re.compile(r"uds: column (?P<column>.+?) holds '(?P<value>.*?)', which does not fit (?P<type>[a-z_0-9(),]+)")
+_UNREADABLE = re.compile(
+    r"uds: column (?P<column>.+?) holds '(?P<value>.*?)', which does not fit (?P<type>[a-z_0-9(),]+)"
+)
 
 
 def select_statement(dialect: Dialect, plan: ReadPlan, part: str | None, as_of: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -31,7 +31,6 @@ class JdbcSource(DatabaseAdapter):
 
     dialect: ClassVar[Dialect]
     driver: ClassVar[str]
-    driver_package: ClassVar[str]
     default_port: ClassVar[int]
 
     def __init__(self, connection: Connection, spark: SparkSession, secret: SECRET) -> None:
@@ -100,7 +99,7 @@ class JdbcSource(DatabaseAdapter):
             self._snapshot = None
 
     @contextmanager
-    def faults(self, role: str, name: str) -> Iterator[None]:
+    def faults(self, role: str, name: str) -> Generator[None]:
         """Errors of the database leave as SyncError, naming the object they are about."""
         try:
             yield
@@ -155,10 +154,12 @@ class JdbcSource(DatabaseAdapter):
         with self.faults("source", relation.name):
             safe, highest, nulls, future, clock, own = self.held.query(statement)[0]
         if clock is None:
-            raise PermanentError("source.clock", f"Connection {self.connection.name}: the database's clock gave no time.", "")
+            raise PermanentError(
+                "source.clock", f"Connection {self.connection.name}: the database's clock gave no time.", ""
+            )
         return CursorProbe(
-            self._mark(cursor, safe),
-            self._mark(cursor, highest),
+            self.parse_mark(cursor, safe),
+            self.parse_mark(cursor, highest),
             int(nulls or 0),
             int(future or 0),
             datetime.fromisoformat(Watermark.parse(CursorType.TIMESTAMP_TZ, clock).value[:26].rstrip("Z") + "+00:00"),
@@ -174,7 +175,9 @@ class JdbcSource(DatabaseAdapter):
     def _cursor_column(self, relation: Relation, cursor: Cursor) -> Column:
         column = relation.column(cursor.column)
         if column is None:
-            raise PermanentError("column.missing", f"{relation.name} has no column {cursor.column}.", "Correct cursor.column.")
+            raise PermanentError(
+                "column.missing", f"{relation.name} has no column {cursor.column}.", "Correct cursor.column."
+            )
         possible = self.dialect.cursor_types(native_of(column))
         if cursor.type not in possible:
             can = " or ".join(kind.value for kind in possible)
@@ -190,9 +193,12 @@ class JdbcSource(DatabaseAdapter):
         try:
             return ZoneInfo(name) if name else None
         except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ConfigError("timezone.unknown", f"{name!r} is no time zone.", "Write for example Europe/Oslo.") from error
+            raise ConfigError(
+                "timezone.unknown", f"{name!r} is no time zone.", "Write for example Europe/Oslo."
+            ) from error
 
-    def _mark(self, cursor: Cursor, text: str | None) -> Watermark | None:
+    def parse_mark(self, cursor: Cursor, text: str | None) -> Watermark | None:
+        """A cursor value from the text that `cursor_text` makes."""
         return Watermark.parse(cursor.type, text) if text is not None else None
 
     def get_incremental_filter(
@@ -205,7 +211,12 @@ class JdbcSource(DatabaseAdapter):
         return condition
 
     def plan_read(
-        self, relation: Relation, columns: tuple[Column, ...], cursor: Cursor | None, condition: str | None, options: ReadOptions
+        self,
+        relation: Relation,
+        columns: tuple[Column, ...],
+        cursor: Cursor | None,
+        condition: str | None,
+        options: ReadOptions,
     ) -> ReadPlan:
         with self.faults("source", relation.name):
             parts = options.partitions or self._parts(relation, condition)
@@ -215,7 +226,14 @@ class JdbcSource(DatabaseAdapter):
         inner = select_statement(self.dialect, plan, self.split_expression(relation), self.snapshot_clause(snapshot))
         statements = tuple(f"SELECT * FROM ({inner}) uds_rows WHERE {predicate}" for predicate in predicates)
         return ReadPlan(
-            relation, columns, cursor, condition, predicates, max(1, options.fetch_size), statements or (inner,), snapshot
+            relation,
+            columns,
+            cursor,
+            condition,
+            predicates,
+            max(1, options.fetch_size),
+            statements or (inner,),
+            snapshot,
         )
 
     def _parts(self, relation: Relation, condition: str | None) -> int:
@@ -253,7 +271,10 @@ class JdbcSource(DatabaseAdapter):
         if first is not None:
             properties["sessionInitStatement"] = first
         statement = select_statement(
-            self.dialect, plan, self.split_expression(plan.relation) if plan.predicates else None, self.snapshot_clause(plan.snapshot)
+            self.dialect,
+            plan,
+            self.split_expression(plan.relation) if plan.predicates else None,
+            self.snapshot_clause(plan.snapshot),
         )
         try:
             return read_frame(self.spark, self.dialect, self.url, plan, statement, properties, digits=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from spark_entry.adapters.base import Relation
 from spark_entry.adapters.jdbc import JdbcAdapter
@@ -13,6 +14,8 @@ from sync_core.domain.errors import ConfigError
 
 
 class OracleAdapter(JdbcAdapter):
+    """Oracle, by service name, SID or TLS."""
+
     dialect = OracleDialect()
     driver = "oracle.jdbc.OracleDriver"
     driver_package = "com.oracle.database.jdbc:ojdbc11:23.8.0.25.04"
@@ -33,7 +36,9 @@ class OracleAdapter(JdbcAdapter):
         if connection.sid:
             return f"jdbc:oracle:thin:@{connection.host}:{port}:{connection.sid}"
         raise ConfigError(
-            "connection.service", f"Connection {connection.name} names no database.", "Set service_name, or sid for an old one."
+            "connection.service",
+            f"Connection {connection.name} names no database.",
+            "Set service_name, or sid for an old one.",
         )
 
     def driver_properties(self) -> Mapping[str, str]:
@@ -67,7 +72,7 @@ class OracleAdapter(JdbcAdapter):
             return ()
         part = self.dialect.quote("uds_part")
         edges = [_BUCKETS * number // parts for number in range(parts + 1)]
-        ranges = [f"{part} >= {low} AND {part} < {high}" for low, high in zip(edges, edges[1:], strict=False)]
+        ranges = [f"{part} >= {low} AND {part} < {high}" for low, high in pairwise(edges)]
         return (f"({ranges[0]} OR {part} IS NULL)", *ranges[1:])
 
     def open_snapshot(self) -> str | None:

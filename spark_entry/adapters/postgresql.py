@@ -14,6 +14,8 @@ _ROWS = re.compile(r"rows=(\d+)")
 
 
 class PostgresqlAdapter(JdbcAdapter):
+    """PostgreSQL, from version 12 on."""
+
     dialect = PostgresqlDialect()
     driver = "org.postgresql.Driver"
     driver_package = "org.postgresql:postgresql:42.7.7"
@@ -27,7 +29,12 @@ class PostgresqlAdapter(JdbcAdapter):
         return f"jdbc:postgresql://{connection.host}:{connection.port or self.default_port}/{connection.database or ''}{tls}"
 
     def driver_properties(self) -> Mapping[str, str]:
-        return {"connectTimeout": "15", "loginTimeout": "15", "tcpKeepAlive": "true", "ApplicationName": "universal-data-sync"}
+        return {
+            "connectTimeout": "15",
+            "loginTimeout": "15",
+            "tcpKeepAlive": "true",
+            "ApplicationName": "universal-data-sync",
+        }
 
     def write_properties(self) -> Mapping[str, str]:
         # Untyped strings, so that the server reads text as the column's own type: uuid, jsonb, enum, timestamp ...

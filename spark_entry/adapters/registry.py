@@ -42,7 +42,9 @@ def adapter_for(connection_type: str) -> type[DatabaseAdapter]:
     adapter = found.load()
     if not (isinstance(adapter, type) and issubclass(adapter, DatabaseAdapter)):
         raise ConfigError(
-            "connection.type", f"The entry point {found.value} of {connection_type!r} is no DatabaseAdapter.", "Correct the package."
+            "connection.type",
+            f"The entry point {found.value} of {connection_type!r} is no DatabaseAdapter.",
+            "Correct the package.",
         )
     return adapter
 

@@ -5,24 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from spark_entry.dialects.base import (
-    Carrier,
-    Dialect,
-    FaultKind,
-    NativeType,
-    decimal_type,
-    exact_number,
-    moment,
-    refuse,
-)
+from spark_entry.dialects.base import Dialect, FaultKind
+from spark_entry.dialects.carrier import Carrier, NativeType, decimal_type, exact_number, moment, refuse
 from sync_core.domain.watermark import CursorType, Watermark
 
 _PLAIN = {
     **dict.fromkeys(("VARCHAR2", "NVARCHAR2", "CHAR", "NCHAR", "CLOB", "NCLOB"), "string"),
     **dict.fromkeys(("CHARACTER VARYING", "CHARACTER", "CHARACTER LARGE OBJECT"), "string"),
     **dict.fromkeys(("BLOB", "RAW", "BINARY LARGE OBJECT", "BINARY VARYING", "BINARY"), "binary"),
-    **{"BINARY_FLOAT": "float", "REAL": "float", "BINARY_DOUBLE": "double", "DOUBLE PRECISION": "double"},
-    **{"BOOLEAN": "boolean", "SMALLINT": "smallint", "INTEGER": "int", "BIGINT": "bigint"},
+    **dict.fromkeys(("BINARY_FLOAT", "REAL"), "float"),
+    **dict.fromkeys(("BINARY_DOUBLE", "DOUBLE PRECISION"), "double"),
+    "BOOLEAN": "boolean",
+    "SMALLINT": "smallint",
+    "INTEGER": "int",
+    "BIGINT": "bigint",
 }
 _NUMBERS = ("NUMBER", "NUMERIC", "DECFLOAT", "SMALLINT", "INTEGER", "BIGINT")
 _ZONED = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMP WITH LOCAL TIME ZONE")
@@ -47,7 +43,26 @@ _REFUSED = {
     "LONG RAW": "Oracle reads LONG columns only outside of subqueries",
 }
 _CODES: dict[FaultKind, tuple[int, ...]] = {
-    "unreachable": (17002, 17410, 17868, 12170, 12541, 12545, 12516, 12519, 12520, 12528, 12537, 12547, 1033, 1034, 1089, 1090, 3113, 3114),
+    "unreachable": (
+        17002,
+        17410,
+        17868,
+        12170,
+        12541,
+        12545,
+        12516,
+        12519,
+        12520,
+        12528,
+        12537,
+        12547,
+        1033,
+        1034,
+        1089,
+        1090,
+        3113,
+        3114,
+    ),
     "sign_in": (1017, 1005, 1045, 28000, 28001, 12505, 12514),
     "missing": (942, 904, 4043, 17056),
     "denied": (1031, 1950, 41900),
@@ -58,13 +73,28 @@ _CODES: dict[FaultKind, tuple[int, ...]] = {
     "value": (1400, 1438, 1476, 1722, 1830, 1847, 1858, 1861, 2290, 2291, 2292, 6502, 12899),
     "certificate": (28860, 29024, 29003),
 }
-_KINDS = {code: kind for kind, codes in _CODES.items() for code in codes}
+_KINDS: dict[int, FaultKind] = {code: kind for kind, codes in _CODES.items() for code in codes}
 
 
 class OracleDialect(Dialect):
+    """Oracle."""
+
     name = "Oracle"
     dual = " FROM DUAL"
-    sized = frozenset({"NUMBER", "NUMERIC", "VARCHAR2", "NVARCHAR2", "CHAR", "NCHAR", "RAW", "CHARACTER VARYING", "CHARACTER", "BINARY VARYING"})
+    sized = frozenset(
+        {
+            "NUMBER",
+            "NUMERIC",
+            "VARCHAR2",
+            "NVARCHAR2",
+            "CHAR",
+            "NCHAR",
+            "RAW",
+            "CHARACTER VARYING",
+            "CHARACTER",
+            "BINARY VARYING",
+        }
+    )
     fractional = frozenset({"TIMESTAMP", *_ZONED})
     short_text = "VARCHAR2(200)"
     long_text = "CLOB"

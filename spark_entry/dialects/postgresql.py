@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from spark_entry.dialects.base import (
-    Carrier,
-    Dialect,
-    FaultKind,
-    NativeType,
-    as_text,
-    decimal_type,
-    exact_number,
-    refuse,
-)
+from spark_entry.dialects.base import Dialect, FaultKind
+from spark_entry.dialects.carrier import Carrier, NativeType, as_text, decimal_type, exact_number, refuse
 from sync_core.domain.watermark import CursorType, Watermark
 
-_INTEGERS = {"int2": "smallint", "smallserial": "smallint", "int4": "int", "serial": "int", "int8": "bigint", "bigserial": "bigint"}
+_INTEGERS = {
+    "int2": "smallint",
+    "smallserial": "smallint",
+    "int4": "int",
+    "serial": "int",
+    "int8": "bigint",
+    "bigserial": "bigint",
+}
 _NATIVE = {"float4": "float", "float8": "double", "bool": "boolean", "bytea": "binary"}
 _TIMES = {"timestamp": "timestamp_ntz", "timestamptz": "timestamp", "date": "date"}
 _CURSORS = {"timestamp": CursorType.TIMESTAMP, "timestamptz": CursorType.TIMESTAMP_TZ, "date": CursorType.DATE}
@@ -52,6 +51,8 @@ _STATES: dict[str, FaultKind] = {
 
 
 class PostgresqlDialect(Dialect):
+    """PostgreSQL."""
+
     name = "PostgreSQL"
     sized = frozenset({"numeric", "varchar", "bpchar", "bit", "varbit"})
 
@@ -166,7 +167,9 @@ class PostgresqlDialect(Dialect):
     def differs(self, pairs: Sequence[tuple[str, str, NativeType]]) -> str:
         # Types without an equality of their own, or with one that ignores case, are compared as text.
         tests = [
-            f"{there}::text IS DISTINCT FROM {here}::text" if native.name in _AS_TEXT else f"{there} IS DISTINCT FROM {here}"
+            f"{there}::text IS DISTINCT FROM {here}::text"
+            if native.name in _AS_TEXT
+            else f"{there} IS DISTINCT FROM {here}"
             for there, here, native in pairs
         ]
         return f"({' OR '.join(tests)})"

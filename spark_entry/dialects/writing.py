@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spark_entry.dialects.base import Dialect, NativeType
+from spark_entry.dialects.base import Dialect
+from spark_entry.dialects.carrier import NativeType
 from sync_core.domain.watermark import Watermark
 
 LEDGER = "uds_ledger"
@@ -54,7 +55,10 @@ class Load:
         if not others:
             return None
         differs = self.dialect.differs(
-            [("t." + self.dialect.quote(column.name), "s." + self.dialect.quote(column.staged), column.native) for column in others]
+            [
+                ("t." + self.dialect.quote(column.name), "s." + self.dialect.quote(column.staged), column.native)
+                for column in others
+            ]
         )
         condition = " AND ".join(filter(None, [self._newer(), differs]))
         return self.dialect.update(

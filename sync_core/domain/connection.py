@@ -10,7 +10,7 @@ from enum import StrEnum
 class Authentication(StrEnum):
     """How the engine signs in."""
 
-    PASSWORD = "password"  # noqa: S105
+    PASSWORD = "password"  # noqa: S105  # pragma: allowlist secret
     SERVICE_PRINCIPAL = "service_principal"
     TOKEN = "token"  # noqa: S105
     SERVICE_CREDENTIAL = "service_credential"

@@ -108,10 +108,10 @@ def test_rows_that_somebody_else_wrote_need_an_explicit_yes() -> None:
 
 
 def test_a_run_finds_what_it_or_its_request_has_committed() -> None:
-    assert own_entry(ORDER, LOADED) is None
-    assert own_entry(replace(ORDER, run_key="r5"), LOADED) is LEDGER
+    assert own_entry(ORDER, LOADED.recent) is None
+    assert own_entry(replace(ORDER, run_key="r5"), LOADED.recent) is LEDGER
     asked = replace(LEDGER, request_id="asked")
-    assert own_entry(replace(ORDER, request_id="asked"), replace(LOADED, recent=(asked,))) is asked
+    assert own_entry(replace(ORDER, request_id="asked"), (asked,)) is asked
 
 
 def test_a_full_refresh_pipeline_loads_everything_unless_it_backfills() -> None:

@@ -1,0 +1,22 @@
+-- What SQL Server has and H2 in its MSSQLServer mode lacks. Run it once in every such database.
+-- The clock: overloads of one length keep LocalDateTime.now out.
+CREATE ALIAS IF NOT EXISTS SYSUTCDATETIME FOR 'java.time.Instant.now';
+CREATE ALIAS IF NOT EXISTS SYSDATETIME FOR 'java.time.Instant.now';
+CREATE ALIAS IF NOT EXISTS OBJECT_ID AS 'int id(String name) { return name.hashCode(); }';
+CREATE ALIAS IF NOT EXISTS CHECKSUM AS 'int checksum(String... values) { return java.util.Arrays.hashCode(values); }';
+
+-- Row versions: SET rv = CAST(NEXT VALUE FOR row_versions AS BINARY(8)) by hand where the server does it by itself.
+CREATE SEQUENCE IF NOT EXISTS "row_versions" START WITH 2001;
+CREATE ALIAS IF NOT EXISTS MIN_ACTIVE_ROWVERSION AS '
+long next(java.sql.Connection connection) throws java.sql.SQLException {
+    String query = "SELECT BASE_VALUE FROM INFORMATION_SCHEMA.SEQUENCES WHERE SEQUENCE_NAME = ''row_versions''";
+    try (java.sql.ResultSet found = connection.createStatement().executeQuery(query)) {
+        found.next();
+        return found.getLong(1);
+    }
+}';
+
+CREATE SCHEMA IF NOT EXISTS "sys";
+CREATE VIEW IF NOT EXISTS "sys"."partitions" AS
+SELECT OBJECT_ID('"' || TABLE_SCHEMA || '"."' || TABLE_NAME || '"') AS "object_id", 1 AS "index_id", ROW_COUNT_ESTIMATE AS "rows"
+FROM INFORMATION_SCHEMA.TABLES;

@@ -1,0 +1,248 @@
+"""JDBC databases as targets: one transaction, the fence, staging, newest wins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from spark_entry.adapters.jdbc_staging import staging_prefix
+from sync_core.domain.errors import FenceLost, PermanentError, RetryableError
+from sync_core.domain.pipeline import Target
+from sync_core.domain.run import RunKind
+from tests.spark.jdbc_databases import Database, Loader
+
+TRICKY = ("Order Id", 'say "x"', "select", "it's", "a]b", "a`b")
+
+
+def orders(spark: SparkSession, *rows: tuple[int, str | None, str | None]) -> DataFrame:
+    values = ", ".join(
+        f"({key}, {text(name)}, CAST({text(at)} AS timestamp_ntz))" for key, name, at in rows
+    )
+    return spark.sql(f"SELECT * FROM VALUES {values} AS t(id, name, at)")
+
+
+def text(value: str | None) -> str:
+    return "CAST(NULL AS string)" if value is None else f"'{value}'"
+
+
+@pytest.fixture
+def loader(database: Database) -> Loader:
+    return Loader(database.adapter(), Target("x", "orders"), cursor="at")
+
+
+def names(loader: Loader) -> dict[int, object]:
+    return {int(str(row[0])): row[1] for row in loader.held_rows()}
+
+
+def test_first_load_creates_and_records(spark: SparkSession, loader: Loader) -> None:
+    frame = orders(spark, (1, "a", "2024-01-01"), (2, "b", None))
+    loader.create(frame, "id")
+    counts = loader.load(frame, "id")
+    assert (counts.inserted, counts.updated, counts.older) == (2, 0, 0)
+    state = loader.adapter.inspect_target(loader.target, "orders")
+    assert state.ledger is not None
+    assert (state.ledger.generation, state.ledger.rows, state.ledger.holds_rows) == (1, 2, True)
+    assert state.recent == (state.ledger,)
+    assert state.has_rows
+    assert state.same_object
+    assert loader.events == ["write.staged", "commit.started", "commit.done"]
+    assert loader.staging_tables() == []
+
+
+def test_p03_merge_of_the_same_rows_changes_nothing(spark: SparkSession, loader: Loader) -> None:
+    frame = orders(spark, (1, "a", "2024-01-01"), (2, None, None))
+    loader.create(frame, "id")
+    loader.load(frame, "id")
+    again = loader.load(frame, "id")
+    assert (again.inserted, again.updated, again.older) == (0, 0, 0)
+
+
+def test_merge_updates_what_differs(spark: SparkSession, loader: Loader) -> None:
+    loader.create(orders(spark, (1, "a", None)), "id")
+    loader.load(orders(spark, (1, "a", "2024-01-01"), (2, "b", "2024-01-01"), (3, None, None)), "id")
+    counts = loader.load(
+        orders(spark, (1, "A", "2024-01-01"), (2, "b", "2024-01-02"), (3, "c", None), (4, "d", None)), "id"
+    )
+    assert (counts.inserted, counts.updated, counts.older) == (1, 3, 0)
+    assert names(loader) == {1: "A", 2: "b", 3: "c", 4: "d"}
+
+
+def test_p27_an_older_row_never_wins(spark: SparkSession, loader: Loader) -> None:
+    loader.create(orders(spark, (1, "a", None)), "id")
+    loader.load(orders(spark, (1, "new", "2024-02-02"), (2, "new", "2024-02-02"), (3, "none", None)), "id")
+    counts = loader.load(orders(spark, (1, "old", "2024-02-01"), (2, "old", None), (3, "newer", "2024-01-01")), "id")
+    assert (counts.inserted, counts.updated, counts.older) == (0, 1, 2)
+    assert names(loader) == {1: "new", 2: "new", 3: "newer"}
+
+
+def test_p28_a_future_date_that_was_corrected_is_replaced(spark: SparkSession, loader: Loader) -> None:
+    loader.create(orders(spark, (1, "a", None)), "id")
+    loader.load(orders(spark, (1, "typo", "9999-12-31 23:59:59.999999")), "id")
+    assert loader.load(orders(spark, (1, "right", "2024-03-03")), "id").updated == 1
+    assert names(loader) == {1: "right"}
+
+
+def test_append_keeps_what_is_there(spark: SparkSession, loader: Loader) -> None:
+    frame = orders(spark, (1, "a", "2024-01-01"))
+    loader.create(frame)
+    loader.load(frame)
+    assert loader.load(frame).inserted == 1
+    assert len(loader.held_rows()) == 2
+
+
+def test_p15_full_refresh_replaces_in_the_same_transaction(spark: SparkSession, loader: Loader) -> None:
+    loader.create(orders(spark, (1, "a", None)), "id")
+    loader.load(orders(spark, (1, "a", None), (2, "b", None)), "id")
+    counts = loader.load(orders(spark, (2, "B", None), (3, "C", None)), kind=RunKind.FULL_REFRESH)
+    assert (counts.inserted, counts.deleted) == (2, 2)
+    assert names(loader) == {2: "B", 3: "C"}
+    # A refresh that fails half-way leaves the old rows.
+    broken = orders(spark, (4, "x", None), (4, "x", None))
+    with pytest.raises(RetryableError):
+        loader.load(broken, kind=RunKind.FULL_REFRESH)
+    assert names(loader) == {2: "B", 3: "C"}
+
+
+def test_p05_the_second_of_two_runs_writes_nothing(spark: SparkSession, database: Database, loader: Loader) -> None:
+    loader.create(orders(spark, (1, "a", None)), "id")
+    other = Loader(database.adapter(), loader.target, "at")
+    first, second = loader.request(orders(spark, (1, "a", None)), "id"), other.request(orders(spark, (2, "b", None)), "id")
+    loader.adapter.write_data(first)
+    with pytest.raises(FenceLost):
+        other.adapter.write_data(second)
+    third, fourth = loader.request(orders(spark, (3, "c", None)), "id"), other.request(orders(spark, (4, "d", None)), "id")
+    other.adapter.write_data(fourth)
+    with pytest.raises(FenceLost):
+        loader.adapter.write_data(third)
+    assert sorted(names(loader)) == [1, 4]
+    assert loader.staging_tables() == []
+
+
+def test_doubled_staging_is_staged_again_and_then_given_up(spark: SparkSession, loader: Loader) -> None:
+    loader.create(orders(spark, (1, "a", None)), "id")
+    with pytest.raises(RetryableError, match="other rows than were read"):
+        loader.adapter.write_data(loader.request(orders(spark, (1, "a", None)), "id", rows=lambda rows: rows + 1))
+    assert loader.events.count("write.staged") == 2
+    assert loader.held_rows() == []
+    answers = iter([7, 1])
+    counts = loader.adapter.write_data(loader.request(orders(spark, (1, "a", None)), "id", rows=lambda _: next(answers)))
+    assert counts.inserted == 1
+    assert loader.staging_tables() == []
+
+
+def test_p16_leftover_staging_is_dropped_by_the_next_run(spark: SparkSession, database: Database, loader: Loader) -> None:
+    loader.create(orders(spark, (1, "a", None)), "id")
+    mine, others = f"{staging_prefix('orders')}dead", f"{staging_prefix('another')}alive"
+    for name in (mine, others):
+        database.run(f"CREATE TABLE {database.name(name)} (a INTEGER)")
+    loader.adapter.prepare_target(loader.target, "orders", ())
+    assert loader.staging_tables() == [others]
+
+
+def test_p16_a_failed_load_leaves_the_target_as_it_was(spark: SparkSession, loader: Loader) -> None:
+    loader.create(orders(spark, (1, "a", None)), "id")
+    loader.load(orders(spark, (1, "a", None)), "id")
+    broken = orders(spark, (2, "b", None)).selectExpr("id", "raise_error('stop') AS name", "at")
+    with pytest.raises(Exception, match="stop"):
+        loader.load(broken.selectExpr("id", "CAST(name AS string) AS name", "at"), "id")
+    assert names(loader) == {1: "a"}
+    assert loader.staging_tables() == []
+    state = loader.adapter.inspect_target(loader.target, "orders")
+    assert state.ledger is not None
+    assert state.ledger.generation == 1
+
+
+def test_a_load_never_creates_its_staging_table(spark: SparkSession, database: Database, loader: Loader) -> None:
+    loader.create(orders(spark, (1, "a", None)), "id")
+    request = loader.request(orders(spark, (1, "a", None)), "id")
+    staging = f"{staging_prefix('orders')}{request.execution}"
+    adapter = loader.adapter
+    create = adapter.dialect.create_staging
+
+    class DroppedByALaterRun(type(adapter.dialect)):
+        def create_staging(self, staging: str, *arguments: object) -> str:
+            return create(staging, *arguments).replace(staging, staging[:-2] + 'X"')  # pyright: ignore
+
+    adapter.dialect = DroppedByALaterRun()  # pyright: ignore
+    with pytest.raises(RetryableError, match="was dropped by a later run"):
+        adapter.write_data(request)
+    assert staging not in loader.staging_tables()
+
+
+def test_ledger_keeps_the_last_hundred_runs(spark: SparkSession, loader: Loader) -> None:
+    from spark_entry.adapters.jdbc_ledger import Ledger
+    from spark_entry.dialects.writing import LedgerTables
+
+    frame = orders(spark, (1, "a", None))
+    loader.create(frame, "id")
+    loader.load(frame, "id")
+    connection = loader.adapter.open_target()
+    schema = loader.adapter.connection.schema or connection.current_schema() or ""
+    ledger = Ledger(connection, LedgerTables(loader.adapter.dialect, schema))
+    entry, _ = ledger.read("orders")
+    assert entry is not None
+    for generation in range(2, 104):
+        following = replace(entry, generation=generation, run_key=f"{generation:064}")
+        with connection.transaction():
+            ledger.take(entry, following)
+            ledger.record(following)
+        entry = following
+    last, recent = ledger.read("orders")
+    assert last == entry
+    assert [run.generation for run in recent] == list(range(103, 3, -1))
+
+
+def test_p18_identifiers_of_the_target_are_quoted(spark: SparkSession, database: Database) -> None:
+    names = [name for name in TRICKY if database.kind != "oracle" or '"' not in name]
+    columns = ", ".join("`" + name.replace("`", "``") + "`" for name in names)
+    loader = Loader(database.adapter(), Target("x", '"My Orders; DROP TABLE x"'), cursor=None)
+    values = ", ".join(f"'v{index}'" for index in range(len(names)))
+    frame = spark.sql(f"SELECT * FROM VALUES ({values}) AS t({columns})")
+    loader.create(frame, names[0])
+    loader.load(frame, names[0])
+    changed = frame.withColumn(names[-1].replace("`", "``") if False else "select", frame["select"])
+    assert loader.load(changed, names[0]).updated == 0
+    state = loader.adapter.inspect_target(loader.target, "orders")
+    assert [column.name for column in state.columns] == names
+    assert loader.held_rows() == [tuple(f"v{index}" for index in range(len(names)))]
+
+
+def test_evolution_adds_and_widens(spark: SparkSession, loader: Loader) -> None:
+    loader.create(orders(spark, (1, "a", None)), "id")
+    wide = spark.sql("SELECT 1 AS id, 'a' AS name, CAST(NULL AS timestamp_ntz) AS at, 'x' AS more, 1.5BD AS price")
+    added = tuple(column for column in loader_columns(wide) if column.name in ("more", "price"))
+    widened = tuple(replace(column, type="bigint") for column in loader_columns(wide) if column.name == "id")
+    statements = loader.adapter.evolve_statements(loader.target, added, widened if loader.adapter.dialect.name != "x" else ())
+    loader.adapter.prepare_target(loader.target, "orders", statements)
+    loader.load(wide.selectExpr("CAST(5000000000 AS bigint) AS id", "name", "at", "more", "price"), "id")
+    assert [str(value) for value in loader.held_rows()[0]] == ["5000000000", "a", "None", "x", "1.5"]
+
+
+def loader_columns(frame: DataFrame) -> tuple[object, ...]:
+    from tests.spark.jdbc_databases import columns_of
+
+    return columns_of(frame)  # pyright: ignore
+
+
+def test_a_cursor_that_would_sort_differently_is_refused(spark: SparkSession, database: Database) -> None:
+    loader = Loader(database.adapter(), Target("x", "t"), cursor="at")
+    frame = orders(spark, (1, "a", None)).selectExpr("id", "name", "CAST(at AS string) AS at")
+    loader.create(frame, "id")
+    loader.load(frame, "id") if False else None
+    with pytest.raises(PermanentError, match="does not sort"):
+        loader.load(frame, "id")
+
+
+def test_an_unreadable_ledger_is_an_error(spark: SparkSession, database: Database, loader: Loader) -> None:
+    frame = orders(spark, (1, "a", None))
+    loader.create(frame, "id")
+    loader.load(frame, "id")
+    database.run(f"UPDATE {ledger_name(database)} SET entry = '{{}}'")
+    with pytest.raises(PermanentError, match="cannot be read"):
+        loader.adapter.inspect_target(loader.target, "orders")
+
+
+def ledger_name(database: Database) -> str:
+    return database.name("uds_ledger")
