@@ -78,16 +78,16 @@ class PostgresServer:
         command = [str(self._bin / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(self.port), "-k", ""]
         for setting in settings:
             command += ["-c", setting]
-        log = (self.folder / "postgres.log").open("wb")
-        self._process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            user=_uid(user),
-            group=_gid(user),
-            start_new_session=True,
-            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
-        )
+        with (self.folder / "postgres.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                user=_uid(user),
+                group=_gid(user),
+                start_new_session=True,
+                env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+            )
         self._wait_until_ready()
         return self
 
@@ -176,8 +176,8 @@ class H2Server:
         self.jar = fetch_h2()
         command = ["java", "-Xmx512m", "-Duser.timezone=UTC", "-cp", str(self.jar), "org.h2.tools.Server"]
         command += ["-tcp", "-tcpPort", str(self.port), "-ifNotExists", "-baseDir", str(self.folder)]
-        log = (self.folder / "h2.log").open("wb")
-        self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        with (self.folder / "h2.log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 60
         while True:
             try:
