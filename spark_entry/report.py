@@ -107,6 +107,11 @@ def _describe(execution: Execution, error: BaseException, redact: Redact) -> Run
     return RunError(fault.code, fault.kind, redact(message), redact(fault.remedy))
 
 
+def count_rows(number: int) -> str:
+    """`1 row`, `2 rows`."""
+    return "1 row" if number == 1 else f"{number:,} rows"
+
+
 def _translate(execution: Execution, error: BaseException) -> SyncError | None:
     if isinstance(error, SyncError):
         return error
@@ -117,7 +122,7 @@ def _translate(execution: Execution, error: BaseException) -> SyncError | None:
         count = execution.source.count_nulls(relation, pipeline.merge_keys, None)
         return PermanentError(
             "key.null",
-            f"{count} rows of {relation.name} have no value in a merge key ({', '.join(pipeline.merge_keys)}).",
+            f"{count_rows(count)} of {relation.name} without a value in a merge key ({', '.join(pipeline.merge_keys)}).",
             "Fill the keys, filter those rows out, or set null_keys: ignore to leave them out, counted.",
         )
     if LOST_DIGITS_MARK in text:

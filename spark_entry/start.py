@@ -80,7 +80,8 @@ def find_fault(order: RunOrder, state: TargetState, current: str) -> PermanentEr
         f"Load it again with: uds run {name} --full-refresh. "
         f"Or, when you know that nothing is missing: uds watermark reset {name}."
     )
-    if ledger is None and order.generation == 0:
+    if order.generation == 0 and (ledger is None or ledger.epoch < order.epoch):
+        # Never loaded, or a person has set the watermark since, knowing what is in the target (R8).
         return None
     if not state.exists:
         return PermanentError(

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from spark_entry.adapters.base import Column, Relation
 from spark_entry.adapters.jdbc import JdbcAdapter
 from spark_entry.adapters.jdbc_catalog import TableName
+from spark_entry.adapters.jdbc_connection import HeldConnection
 from spark_entry.adapters.service_credential import access_token
 from spark_entry.dialects.azure_sql import AzureSqlDialect
+from spark_entry.dialects.writing import Load
 from sync_core.domain.connection import Authentication
 from sync_core.domain.errors import ConfigError, PermanentError, RetryableError
 from sync_core.domain.pipeline import Cursor
@@ -104,6 +106,18 @@ class AzureSqlAdapter(JdbcAdapter):
                 f"Connection {connection.name}: Microsoft Entra cannot be reached: {error}.",
                 "Check the network and firewall of the compute.",
             ) from None
+
+    def insert(self, load: Load, connection: HeldConnection) -> int:
+        target = self.dialect.text(load.target)
+        identities = connection.query(
+            f"SELECT COUNT(*) FROM sys.identity_columns WHERE object_id = OBJECT_ID({target})"
+        )
+        if identities[0][0] == "0":
+            return super().insert(load, connection)
+        connection.execute(f"SET IDENTITY_INSERT {load.target} ON")
+        inserted = super().insert(load, connection)
+        connection.execute(f"SET IDENTITY_INSERT {load.target} OFF")
+        return inserted
 
     def unique_keys(self, table: TableName) -> tuple[tuple[str, ...], ...]:
         # Only the primary key: the driver does not tell a filtered unique index from a whole one.

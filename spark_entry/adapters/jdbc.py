@@ -82,7 +82,7 @@ class JdbcAdapter(JdbcSource):
             connection = self.open_target()
             for statement in statements:
                 connection.execute(statement)
-            schema = (self._find(target) or self._new_name(target)).schema
+            schema = self.find_target(target).schema
             Ledger(connection, LedgerTables(self.dialect, schema)).create()
             for leftover in connection.tables_like(schema, staging_prefix(pipeline_id)):
                 self._drop(self.dialect.table(schema, leftover))
@@ -163,13 +163,17 @@ class JdbcAdapter(JdbcSource):
     def _move(self, request: WriteRequest, load: Load, connection: HeldConnection) -> WriteCounts:
         if request.kind is RunKind.FULL_REFRESH:
             deleted = connection.execute(load.delete_all()) if request.state.has_rows else 0
-            return WriteCounts(inserted=connection.execute(load.insert()), deleted=deleted)
+            return WriteCounts(inserted=self.insert(load, connection), deleted=deleted)
         if not load.keys:
-            return WriteCounts(inserted=connection.execute(load.insert()))
+            return WriteCounts(inserted=self.insert(load, connection))
         older, update = load.count_older(), load.update()
         left = int(connection.query(older)[0][0] or 0) if older else 0
         updated = connection.execute(update) if update else 0
-        return WriteCounts(inserted=connection.execute(load.insert()), updated=updated, older=left)
+        return WriteCounts(inserted=self.insert(load, connection), updated=updated, older=left)
+
+    def insert(self, load: Load, connection: HeldConnection) -> int:
+        """Put the new rows into the target; how many."""
+        return connection.execute(load.insert())
 
     def _entry(self, request: WriteRequest, load: Load, counts: WriteCounts) -> LedgerEntry:
         return replace(
@@ -234,6 +238,10 @@ class JdbcAdapter(JdbcSource):
     def _has_rows(self, relation: str) -> bool:
         statement = f"SELECT CASE WHEN EXISTS (SELECT 1 FROM {relation}) THEN 1 ELSE 0 END{self.dialect.dual}"
         return self.held.query(statement)[0][0] == "1"
+
+    def find_target(self, target: Target) -> TableName:
+        """The target's name, there or to be created."""
+        return self._find(target) or self._new_name(target)
 
     def _find(self, target: Target) -> TableName | None:
         return find_table(self.held, target.table, self.connection.schema, self.connection.database)

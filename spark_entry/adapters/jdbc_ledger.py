@@ -53,6 +53,9 @@ class Ledger:
                     raise lost from error
                 raise
             return
+        lock = self._tables.lock()
+        if lock is not None:
+            self._connection.query(lock, entry.pipeline_id)
         old = (expected.epoch, expected.generation, expected.run_key)
         if self._connection.execute(self._tables.take(), *place, *old) != 1:
             raise lost

@@ -9,6 +9,7 @@ from spark_entry.adapters.base import ReadPlan, Relation
 from spark_entry.adapters.jdbc import JdbcAdapter
 from spark_entry.adapters.jdbc_catalog import TableName
 from spark_entry.dialects.postgresql import PostgresqlDialect
+from sync_core.domain.pipeline import Source, Target
 
 _ROWS = re.compile(r"rows=(\d+)")
 
@@ -83,6 +84,25 @@ class PostgresqlAdapter(JdbcAdapter):
         lower = ["", *[f"{self.dialect.quote('uds_part')} >= '({edge},0)'::tid" for edge in edges]]
         upper = [*[f"{self.dialect.quote('uds_part')} < '({edge},0)'::tid" for edge in edges], ""]
         return tuple(" AND ".join(filter(None, ends)) for ends in zip(lower, upper, strict=True))
+
+    def check(self, source: Source | None, target: Target | None) -> tuple[str, ...]:
+        if target is None:
+            return ()
+        with self.faults("target", target.table):
+            table = self.find_target(target)
+            schema = self.dialect.text(table.schema)
+            missing: list[str] = []
+            if self.held.query(f"SELECT has_schema_privilege({schema}, 'CREATE')")[0][0] != "t":
+                missing.append(f"CREATE on the schema {table.schema}, for staging tables and the ledger")
+            known = self.held.query(
+                f"SELECT to_regclass({self.dialect.text(self.dialect.table(table.schema, table.name))})"
+            )
+            if known[0][0] is not None:
+                wanted = ("SELECT", "INSERT", "UPDATE", "DELETE")
+                tests = ", ".join(f"has_table_privilege({self._oid(table)}, '{name}')" for name in wanted)
+                granted = self.held.query(f"SELECT {tests}")[0]
+                missing += [f"{name} on {table}" for name, has in zip(wanted, granted, strict=True) if has != "t"]
+        return tuple(f"{self.connection.username} lacks {privilege}" for privilege in missing)
 
     def open_snapshot(self) -> str | None:
         self.end_snapshot()

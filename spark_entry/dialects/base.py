@@ -174,6 +174,9 @@ class Dialect(ABC):
     def column_type(self, spark_type: str, origin: NativeType, *, key: bool) -> str:
         """The native type for a carried type that is `origin` where it comes from. ValueError when there is none."""
 
+    lock_fence: ClassVar[str] = ""
+    """What makes a SELECT of the fence lock it with a time limit, where the session cannot set one."""
+
     def fold(self, name: str) -> str:
         """What the database makes of a bare name of a new table."""
         return name

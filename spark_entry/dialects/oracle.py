@@ -9,8 +9,9 @@ from spark_entry.dialects.base import Dialect, FaultKind
 from spark_entry.dialects.carrier import Carrier, NativeType, decimal_type, exact_number, moment, refuse
 from sync_core.domain.watermark import CursorType, Watermark
 
+_CHARACTERS = ("VARCHAR2", "NVARCHAR2", "CHAR", "NCHAR")
 _PLAIN = {
-    **dict.fromkeys(("VARCHAR2", "NVARCHAR2", "CHAR", "NCHAR", "CLOB", "NCLOB"), "string"),
+    **dict.fromkeys((*_CHARACTERS, "CLOB", "NCLOB"), "string"),
     **dict.fromkeys(("CHARACTER VARYING", "CHARACTER", "CHARACTER LARGE OBJECT"), "string"),
     **dict.fromkeys(("BLOB", "RAW", "BINARY LARGE OBJECT", "BINARY VARYING", "BINARY"), "binary"),
     **dict.fromkeys(("BINARY_FLOAT", "REAL"), "float"),
@@ -20,7 +21,8 @@ _PLAIN = {
     "INTEGER": "int",
     "BIGINT": "bigint",
 }
-_NUMBERS = ("NUMBER", "NUMERIC", "DECFLOAT", "SMALLINT", "INTEGER", "BIGINT")
+_DECIMALS = ("NUMBER", "NUMERIC", "DECIMAL", "DECFLOAT")
+_NUMBERS = (*_DECIMALS, "SMALLINT", "INTEGER", "BIGINT")
 _ZONED = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMP WITH LOCAL TIME ZONE")
 _LARGE = ("CLOB", "NCLOB", "BLOB", "CHARACTER LARGE OBJECT", "BINARY LARGE OBJECT")
 _LARGE_ORIGINS = (*_LARGE, "text", "ntext", "json", "jsonb", "xml", "nvarchar", "varchar")
@@ -81,24 +83,14 @@ class OracleDialect(Dialect):
 
     name = "Oracle"
     dual = " FROM DUAL"
-    sized = frozenset(
-        {
-            "NUMBER",
-            "NUMERIC",
-            "VARCHAR2",
-            "NVARCHAR2",
-            "CHAR",
-            "NCHAR",
-            "RAW",
-            "CHARACTER VARYING",
-            "CHARACTER",
-            "BINARY VARYING",
-        }
-    )
+    sized = frozenset({"RAW", "CHARACTER VARYING", "CHARACTER", "BINARY VARYING", *_DECIMALS, *_CHARACTERS}) - {
+        "DECFLOAT"
+    }
     fractional = frozenset({"TIMESTAMP", *_ZONED})
     short_text = "VARCHAR2(200)"
     long_text = "CLOB"
     big_integer = "NUMBER(19)"
+    lock_fence = "FOR UPDATE WAIT 60"
 
     def native(self, name: str, precision: int, scale: int) -> NativeType:
         # The driver says NUMBER(126,-127) for a FLOAT and NUMBER(0,-127) for a NUMBER without precision.
@@ -108,7 +100,7 @@ class OracleDialect(Dialect):
         name = native.name
         if name in _PLAIN:
             return Carrier(_PLAIN[name])
-        if name in ("NUMBER", "NUMERIC", "DECFLOAT"):
+        if name in _DECIMALS:
             kind = decimal_type(native.precision, native.scale)
             return Carrier(kind) if kind else exact_number(f"TO_CHAR({{}}, {_POINT})")
         if name == "DATE":

@@ -134,6 +134,11 @@ class LedgerTables:
             "WHERE pipeline_id = ? AND epoch = ? AND generation = ? AND run_key = ?"
         )
 
+    def lock(self) -> str | None:
+        """Wait for the fence, but not for ever; None where the session has a time limit of its own."""
+        suffix = self.dialect.lock_fence
+        return f"SELECT run_key FROM {self.fence} WHERE pipeline_id = ? {suffix}" if suffix else None
+
     def record(self) -> str:
         return f"UPDATE {self.fence} SET entry = ? WHERE pipeline_id = ?"
 

@@ -43,6 +43,8 @@ def _line(console: Console, event: dict[str, Any]) -> None:
     if name == "settle.waiting":
         console.print(_settling(event))
     elif name == "window.fixed":
+        if "read_bound" not in event:
+            return
         low, high = event.get("low", "the beginning"), event.get("high", "nothing yet")
         console.print(f"{pipeline}: window {low} … {high}")
     elif name in ("read.planned", "commit.done"):

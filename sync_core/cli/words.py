@@ -49,7 +49,8 @@ def rows_text(rows: Mapping[str, Any] | RowCounts) -> str:
 def result_text(result: RunResult) -> str:
     """One line on how a run ended."""
     if result.error is not None:
-        return f"{result.error.message} → {result.error.remedy}" if result.error.remedy else result.error.message
+        message = result.error.message.removeprefix(f"Pipeline {result.pipeline_id}: ")
+        return f"{message} → {result.error.remedy}" if result.error.remedy else message
     text = rows_text(result.rows)
     if result.watermark is not None:
         text += f"; watermark {result.watermark.value}"

@@ -75,14 +75,23 @@ def open_database(kind: str, spark: SparkSession, postgres: PostgresServer, h2: 
     if kind == "postgresql":
         postgres.execute(f"CREATE SCHEMA {token}")
         connection = Connection(
-            "pg", kind, "127.0.0.1", postgres.port, postgres.database, username=postgres.username, secret=secret, schema=token
+            "pg",
+            kind,
+            "127.0.0.1",
+            postgres.port,
+            postgres.database,
+            username=postgres.username,
+            secret=secret,
+            schema=token,
         )
         return Database(kind, connection, spark, postgres.password)
     url = h2.oracle_url(token) if kind == "oracle" else h2.sql_server_url(token)
     script = (Path(servers.__file__).parent / MODE_SCRIPTS[kind]).read_text()
     h2.execute(url, script)
     options = {"url": url, "driver": "org.h2.Driver"}
-    return Database(kind, Connection(kind, kind, username=h2.username, secret=secret, options=options), spark, h2.password)
+    return Database(
+        kind, Connection(kind, kind, username=h2.username, secret=secret, options=options), spark, h2.password
+    )
 
 
 def read(adapter: JdbcAdapter, table: str, condition: str | None = None, parts: int | None = None) -> DataFrame:
@@ -128,7 +137,14 @@ class Loader:
         observed = Observation()
         generation = state.ledger.generation if state.ledger else 0
         entry = LedgerEntry(
-            self.pipeline, 0, generation + 1, BOUND, secrets.token_hex(32), kind, "fingerprint", columns=tuple(frame.columns)
+            self.pipeline,
+            0,
+            generation + 1,
+            BOUND,
+            secrets.token_hex(32),
+            kind,
+            "fingerprint",
+            columns=tuple(frame.columns),
         )
         return WriteRequest(
             frame=frame.observe(observed, F.count(F.lit(1)).alias("rows")),

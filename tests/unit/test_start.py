@@ -93,6 +93,12 @@ def test_p10_another_source_or_cursor_is_refused(changed: Pipeline) -> None:
     assert "uds watermark reset orders" in error.remedy
 
 
+def test_p10_a_reset_accepts_the_new_source() -> None:
+    changed = replace(PIPELINE, source=Source("db", "orders_2"))
+    start = decide_start(replace(ORDER, pipeline=changed, epoch=1_700_000_000, generation=0, watermark=None), LOADED)
+    assert (start.epoch, start.generation, start.watermark) == (1_700_000_000, 5, None)
+
+
 def test_p10_another_mode_may_go_on() -> None:
     start = decide_start(replace(ORDER, pipeline=replace(PIPELINE, mode=LoadMode.INCREMENTAL)), LOADED)
     assert start.watermark == mark(50)
