@@ -134,6 +134,8 @@ class App:
                     order.pipeline.pipeline_id, order.run_key, batch_id, order.kind, 1, Outcome.FAILED, error=error
                 )
             results.append(result)
+        if all(result.error is None or result.error.code != "engine.died" for result in results):
+            self.folder.discard(batch_id)
         return results
 
     def forget(self) -> None:

@@ -70,6 +70,10 @@ class RunFolder(Protocol):
 
     def read_manifest(self, batch_id: str) -> Manifest | None: ...
 
+    def discard(self, batch_id: str) -> None:
+        """Remove a batch that moved nothing: a plan or a check."""
+        ...
+
     def read_result(self, batch_id: str, run_key: str) -> RunResult | None:
         """The result, None while there is none. Never a part of one."""
         ...

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from pyspark.sql import DataFrame
@@ -9,16 +12,20 @@ from pyspark.sql import DataFrame
 from spark_entry.adapters.base import Column, ReadPlan, Relation, TargetState, WriteCounts, WriteRequest
 from spark_entry.adapters.jdbc_catalog import TableName, find_table, name_new_table, native_of, read_columns
 from spark_entry.adapters.jdbc_connection import DatabaseFailed, HeldConnection
+from spark_entry.adapters.jdbc_faults import clean
 from spark_entry.adapters.jdbc_ledger import Ledger
 from spark_entry.adapters.jdbc_read import read_frame, select_statement
 from spark_entry.adapters.jdbc_source import JdbcSource
 from spark_entry.adapters.jdbc_staging import Staging, staging_prefix
+from spark_entry.dialects.base import FaultKind
 from spark_entry.dialects.writing import LedgerTables, Load, Written
 from spark_entry.ledger import LedgerEntry
 from sync_core.domain.errors import PermanentError, RetryableError
 from sync_core.domain.pipeline import Cursor, Target
 from sync_core.domain.run import RunKind
 from sync_core.domain.watermark import CursorType, Watermark
+
+LOG = logging.getLogger("uds.engine")
 
 _FETCH_SIZE = 10_000
 _BINARY_CURSORS = (CursorType.ROWVERSION,)
@@ -125,12 +132,12 @@ class JdbcAdapter(JdbcSource):
             load = self._load(request, table, name)
             staging = Staging(self, connection, load)
             try:
-                with self.faults("target", request.target.table):
+                with self.faults("target", request.target.table), self._staging_of(table, name):
                     staging.create()
                     staging.fill(request.frame)
                 expected = request.rows_expected()
                 request.event("write.staged", rows=expected)
-                with self.faults("target", request.target.table):
+                with self.faults("target", request.target.table), self._staging_of(table, name):
                     ledger = Ledger(connection, LedgerTables(self.dialect, table.schema))
                     counts = self._commit(request, load, ledger, connection, expected)
                 if counts is not None:
@@ -143,6 +150,24 @@ class JdbcAdapter(JdbcSource):
             f"The staging table of {request.target.table} held other rows than were read, twice: a Spark task was repeated.",
             "Turn spark.speculation off.",
         )
+
+    @contextmanager
+    def _staging_of(self, table: TableName, staging: str) -> Generator[None]:
+        """Tell a staging table that a later run dropped from any other missing table (R14)."""
+        try:
+            yield
+        except DatabaseFailed as error:
+            gone = self._means(error) == "missing" and not self.held.tables(table.schema, (staging,))
+            if not gone:
+                raise
+            raise RetryableError(
+                "staging.gone",
+                f"The staging table {staging} of {table} was dropped by a later run of this pipeline.",
+                "Nothing was written; the later run goes on.",
+            ) from error
+
+    def _means(self, error: DatabaseFailed) -> FaultKind:
+        return self.dialect.fault(error.fault.state, error.fault.vendor_code, error.fault.message)
 
     def _commit(
         self, request: WriteRequest, load: Load, ledger: Ledger, connection: HeldConnection, expected: int
@@ -162,7 +187,7 @@ class JdbcAdapter(JdbcSource):
 
     def _move(self, request: WriteRequest, load: Load, connection: HeldConnection) -> WriteCounts:
         if request.kind is RunKind.FULL_REFRESH:
-            deleted = connection.execute(load.delete_all()) if request.state.has_rows else 0
+            deleted = connection.execute(load.delete_all())
             return WriteCounts(inserted=self.insert(load, connection), deleted=deleted)
         if not load.keys:
             return WriteCounts(inserted=self.insert(load, connection))
@@ -256,19 +281,13 @@ class JdbcAdapter(JdbcSource):
         return self.dialect.table(table.schema, table.name)
 
     def _drop(self, table: str) -> None:
-        """Drop a staging table; one that is gone, in use by a run that lives, or out of reach is the next run's to drop."""
+        """Drop a staging table. What cannot be dropped now is the next run's to drop, and fails no run."""
         try:
             self.held.execute(f"DROP TABLE {table}")
         except DatabaseFailed as error:
-            if (
-                self.dialect.fault(error.fault.state, error.fault.vendor_code, error.fault.message)
-                not in _LEFT_FOR_NEXT_RUN
-            ):
-                raise
+            if self._means(error) != "missing":
+                LOG.info("staging table %s stays until the next run: %s", table, clean(error.fault.message))
 
 
 class _Doubled(Exception):
     """Staging holds other rows than were read."""
-
-
-_LEFT_FOR_NEXT_RUN = ("missing", "busy", "unreachable")

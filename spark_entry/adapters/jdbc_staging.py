@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame
@@ -11,7 +12,6 @@ from pyspark.sql import functions as F
 from spark_entry.adapters.jdbc_connection import DatabaseFailed, HeldConnection, find_fault
 from spark_entry.dialects.writing import Load
 from spark_entry.transforms import quote
-from sync_core.domain.errors import RetryableError
 
 if TYPE_CHECKING:
     from spark_entry.adapters.jdbc import JdbcAdapter
@@ -71,9 +71,7 @@ class Staging:
             if fault is None or fault.reading:
                 raise
             if _GONE in fault.message or _GONE in str(error):
-                raise RetryableError(
-                    "staging.gone", f"The staging table {self._load.staging} was dropped by a later run.", ""
-                ) from error
+                fault = replace(fault, state="42S02", vendor_code=0)
             raise DatabaseFailed(fault) from error
         for statement in self._adapter.dialect.after_staging(self._load.staging):
             self._connection.execute(statement)

@@ -38,6 +38,9 @@ class LocalRunFolder:
         data = _read(self.batch(batch_id) / "results" / f"{run_key}.json")
         return None if data is None else from_json(RunResult, data)
 
+    def discard(self, batch_id: str) -> None:
+        shutil.rmtree(self.batch(batch_id), ignore_errors=True)
+
     def forget(self, before: datetime, kept: set[str]) -> int:
         """Delete folders last touched before a time, except the batches in `kept`. Returns how many."""
         if not self.folder.exists():
@@ -68,5 +71,7 @@ def _write_whole(path: Path, content: Any) -> None:
         temporary.replace(path)
     except OSError as error:
         raise PermanentError(
-            "run_folder.failed", f"{path.parent} cannot be written: {error.strerror}.", "Check the disk, or use another --state."
+            "run_folder.failed",
+            f"{path.parent} cannot be written: {error.strerror}.",
+            "Check the disk, or use another --state.",
         ) from error

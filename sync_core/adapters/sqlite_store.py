@@ -40,7 +40,9 @@ class SqliteStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PermanentError(
-                "store.folder", f"The state folder {folder} cannot be made: {error.strerror}.", "Name another with --state."
+                "store.folder",
+                f"The state folder {folder} cannot be made: {error.strerror}.",
+                "Name another with --state.",
             ) from error
         with self._transaction() as database:
             found = database.execute("PRAGMA user_version").fetchone()[0]

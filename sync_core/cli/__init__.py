@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn, Protocol, runtime_checkable
 
 import typer
 
-from sync_core.cli import init, run, schema, validate
+from sync_core.cli import init, plan, run, schema, status, validate, watermark
 from sync_core.cli.options import move_options
 from sync_core.cli.output import exit_status, print_error
 from sync_core.domain.errors import ConfigError, PermanentError, SyncError
@@ -29,9 +29,13 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 app.command("init")(init.init)
+app.command("history")(status.history)
+app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("schema")(schema.schema)
+app.command("status")(status.status)
 app.command("validate")(validate.validate)
+app.add_typer(watermark.commands, name="watermark")
 
 
 @app.callback()

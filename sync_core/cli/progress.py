@@ -84,5 +84,3 @@ class _Live:
                 self._progress.update(task, step=step, completed=1)
             elif name in STEPS:
                 self._progress.update(task, step=STEPS[name])
-
-

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from sync_core.catalog import CatalogError, load_catalog
+from sync_core.catalog import Catalog, CatalogError, load_catalog
+from sync_core.cli.context import open_app
 from sync_core.cli.options import (
     DEFAULT_CONFIG,
+    DEFAULT_STATE,
     ConfigOption,
     EnvironmentOption,
     JsonOption,
-    UnusedStateOption,
+    StateOption,
 )
 from sync_core.cli.output import count, print_faults, print_json
+from sync_core.cli.words import result_text
+from sync_core.domain.codec import to_json
+from sync_core.domain.run import Action, Outcome, RunResult
 
 
 def validate(
     config: ConfigOption = DEFAULT_CONFIG,
     environment: EnvironmentOption = None,
+    live: Annotated[bool, typer.Option("--live", help="Also connect: permissions, tables, columns, types.")] = False,
     as_json: JsonOption = False,
-    state: UnusedStateOption = None,  # noqa: ARG001
+    state: StateOption = DEFAULT_STATE,
 ) -> None:
     """Check the configuration and list every fault with its file and line."""
     try:
@@ -34,7 +42,20 @@ def validate(
             print_faults(error.faults)
         raise typer.Exit(2) from error
     connections, pipelines = len(catalog.connections), len(catalog.pipelines)
+    results = _ask(catalog, state) if live else []
+    failed = [result for result in results if result.state is Outcome.FAILED]
     if as_json:
-        print_json({"faults": [], "connections": connections, "pipelines": pipelines})
+        document: dict[str, Any] = {"faults": [], "connections": connections, "pipelines": pipelines}
+        print_json(document | ({"live": [to_json(result) for result in results]} if live else {}))
     else:
         print(f"{count(connections, 'connection')}, {count(pipelines, 'pipeline')}: no faults.")
+        for result in results:
+            print(f"{result.pipeline_id}: {result_text(result) if result in failed else 'ready to run'}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _ask(catalog: Catalog, state: Path) -> list[RunResult]:
+    """Let the engine connect to both ends of every pipeline; it alone has the drivers."""
+    pipelines = list(catalog.pipelines.values())
+    return open_app(state).ask_engine(pipelines, catalog.connections, Action.CHECK, lambda _: None)

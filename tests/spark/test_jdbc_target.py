@@ -180,6 +180,21 @@ def test_a_load_never_creates_its_staging_table(
     assert loader.held_rows() == []
 
 
+def test_staging_dropped_before_the_commit_is_told(spark: SparkSession, database: Database, loader: Loader) -> None:
+    loader.create(orders(spark, (1, "a", None)), "id")
+    request = loader.request(orders(spark, (1, "a", None)), "id")
+    name = database.name(f"{staging_prefix('orders')}{request.execution}")
+
+    def drop_at(event: str, **_fields: object) -> None:
+        if event == "write.staged":
+            database.run(f"DROP TABLE {name}")
+
+    with pytest.raises(RetryableError, match="was dropped by a later run"):
+        loader.adapter.write_data(replace(request, event=drop_at))
+    assert loader.held_rows() == []
+    assert loader.load(orders(spark, (1, "a", None)), "id").inserted == 1
+
+
 def test_ledger_keeps_the_last_hundred_runs(spark: SparkSession, loader: Loader) -> None:
     frame = orders(spark, (1, "a", None))
     loader.create(frame, "id")

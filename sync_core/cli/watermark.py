@@ -1,0 +1,120 @@
+"""`uds watermark show/set/reset`: the operator's hand on the watermark, recorded with who and why (R8)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sync_core.cli.context import open_app, open_catalog, who
+from sync_core.cli.options import (
+    DEFAULT_CONFIG,
+    DEFAULT_STATE,
+    ConfigOption,
+    EnvironmentOption,
+    JsonOption,
+    StateOption,
+)
+from sync_core.cli.output import print_json
+from sync_core.domain.codec import to_json
+from sync_core.domain.errors import ConfigError
+from sync_core.domain.pipeline import Pipeline
+from sync_core.domain.run import PipelineRecord
+from sync_core.domain.watermark import Watermark
+from sync_core.operate import change_watermark
+
+commands = typer.Typer(help="Show or change the watermark of a pipeline.", rich_markup_mode=None, no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="PIPELINE")]
+Reason = Annotated[str, typer.Option(help="Why; kept with the change.")]
+
+
+@commands.command("show")
+def show(
+    name: Name,
+    config: ConfigOption = DEFAULT_CONFIG,
+    state: StateOption = DEFAULT_STATE,
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the watermark that the store remembers, and who changed it."""
+    pipeline = open_catalog(config, environment).select([name])[0]
+    record = open_app(state).store.load(pipeline.pipeline_id).record
+    if as_json:
+        fields = ("pipeline_id", "epoch", "generation", "watermark", "seen", "changes", "adopt")
+        print_json({field: to_json(getattr(record, field)) for field in fields})
+        return
+    print(f"{pipeline.pipeline_id}: {_shown(record.watermark)}, generation {record.generation}, epoch {record.epoch}")
+    for change in reversed(record.changes):
+        when = f"{change.at:%Y-%m-%d %H:%M:%S} UTC"
+        print(f"  {when}  {change.who}: {_shown(change.before)} → {_shown(change.after)}  ({change.reason})")
+
+
+@commands.command("set")
+def set_value(
+    name: Name,
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="A cursor value: 2024-01-31T23:59:59, 42, ...")],
+    reason: Reason,
+    adopt: Annotated[bool, typer.Option("--adopt", help="Take over a target that another tool filled.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    state: StateOption = DEFAULT_STATE,
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the next run start from a value, whatever the target's ledger says."""
+    pipeline = open_catalog(config, environment).select([name])[0]
+    _change(pipeline, _parse(pipeline, value), reason, adopt, state, as_json)
+
+
+@commands.command("reset")
+def reset(
+    name: Name,
+    reason: Reason,
+    config: ConfigOption = DEFAULT_CONFIG,
+    state: StateOption = DEFAULT_STATE,
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the next run start from the beginning; rows that are there are merged or left out, not doubled."""
+    pipeline = open_catalog(config, environment).select([name])[0]
+    _change(pipeline, None, reason, False, state, as_json)
+
+
+def _parse(pipeline: Pipeline, value: str) -> Watermark:
+    if pipeline.cursor is None:
+        raise ConfigError(
+            "call.no_cursor",
+            f"Pipeline {pipeline.pipeline_id} has no cursor, so it has no watermark.",
+            "Give it a cursor.",
+        )
+    try:
+        return Watermark.parse(pipeline.cursor.type, value)
+    except ValueError as error:
+        raise ConfigError("call.wrong", f"Pipeline {pipeline.pipeline_id}: {error}.") from error
+
+
+def _change(pipeline: Pipeline, value: Watermark | None, reason: str, adopt: bool, state: Path, as_json: bool) -> None:
+    if not reason.strip():
+        raise ConfigError("call.wrong", "The reason is empty.", "Say why in a few words; others will read it.")
+    app = open_app(state)
+    before, after = change_watermark(app.store, pipeline.pipeline_id, value, who(), reason, adopt, app.now())
+    if as_json:
+        print_json(
+            {
+                "pipeline_id": pipeline.pipeline_id,
+                "before": to_json(before.watermark),
+                "after": to_json(after.watermark),
+            }
+        )
+        return
+    print(f"{pipeline.pipeline_id}: {_shown(before.watermark)} → {_shown(after.watermark)}")
+    print(f"The next run starts from there, in a new epoch{_open(before)}.")
+
+
+def _open(record: PipelineRecord) -> str:
+    return "; the open run keeps to the old one" if record.open_run else ""
+
+
+def _shown(watermark: Watermark | None) -> str:
+    return f"watermark {watermark.value}" if watermark else "no watermark"
