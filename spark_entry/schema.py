@@ -104,6 +104,8 @@ def compare(incoming: str, existing: str) -> Fit:
         return "fits" if _INTEGERS.index(incoming) < _INTEGERS.index(existing) else "widen"
     if {incoming, existing} == {"float", "double"}:
         return "fits" if existing == "double" else "widen"
+    if incoming == "boolean" and _decimal(existing) is not None:
+        return "fits"
     if incoming == "date" and existing == "timestamp_ntz":
         return "fits"
     return _compare_decimals(incoming, existing)

@@ -36,7 +36,7 @@ RECENT_COMMITS = 20
 """Where the ledger is looked for first; the whole history only when it is not there."""
 
 _MISSING = ("DELTA_TABLE_NOT_FOUND", "DELTA_MISSING_DELTA_TABLE", "DELTA_PATH_DOES_NOT_EXIST", "TABLE_OR_VIEW_NOT_FOUND")
-_MISSING_TOO = ("PATH_NOT_FOUND", "SCHEMA_NOT_FOUND", "DELTA_PATH_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION")
+_MISSING_TOO = ("PATH_NOT_FOUND", "SCHEMA_NOT_FOUND", "DELTA_PATH_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION", "DELTA_TABLE_ONLY_OPERATION")
 _VERSIONS = re.compile(r"_commit_version > (\d+) AND _commit_version <= (\d+)")
 _TXN = ("spark.databricks.delta.write.txnAppId", "spark.databricks.delta.write.txnVersion")
 _METADATA = "spark.databricks.delta.commitInfo.userMetadata"
@@ -377,7 +377,7 @@ class DatabricksAdapter(DatabaseAdapter):
             condition = error.getCondition() or ""
             if condition in (*_MISSING, *_MISSING_TOO) or "DELTA_MISSING" in condition:
                 raise PermanentError(
-                    f"{role}.missing", f"Connection {self.connection.name} has no table {name}.", "Correct the name."
+                    f"{role}.missing", f"Connection {self.connection.name} has no Delta table {name}.", "Correct the name."
                 ) from error
             if "CHANGE_DATA" in condition or "CHANGE_TABLE_FEED" in condition:
                 raise PermanentError(

@@ -87,6 +87,7 @@ def test_names_are_written_in_the_targets_spelling() -> None:
         ("decimal(20,0)", "bigint", "no"),
         ("decimal(10,2)", "bigint", "no"),
         ("date", "timestamp_ntz", "fits"),
+        ("boolean", "decimal(1,0)", "fits"),
         ("timestamp", "timestamp_ntz", "no"),
         ("timestamp_ntz", "timestamp", "no"),
         ("string", "int", "no"),
