@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn, Protocol, runtime_checkable
 
 import typer
 
-from sync_core.cli import init, plan, run, schema, status, validate, watermark
+from sync_core.cli import demo, init, plan, run, schema, status, validate, watermark
 from sync_core.cli.options import move_options
 from sync_core.cli.output import exit_status, print_error
 from sync_core.domain.errors import ConfigError, PermanentError, SyncError
@@ -29,6 +29,7 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 app.command("init")(init.init)
+app.command("demo")(demo.demo)
 app.command("history")(status.history)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)

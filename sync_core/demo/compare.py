@@ -1,6 +1,6 @@
 """Counts and checksums of the demo's tables on both sides, by plain Spark: none of the engine's adapters takes part.
 
-    python -m sync_core.demo.compare REQUEST.json     prints one JSON object: name → [count, checksum] of source and target
+python -m sync_core.demo.compare REQUEST.json     prints one JSON object: name → [count, checksum] of source and target
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def main(path: Path) -> None:
     request: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     spark = build_session(request["packages"], "uds demo compares")
     pairs: dict[str, dict[str, dict[str, str]]] = request["pairs"]
-    result = {name: [measure(read(spark, sides[side])) for side in ("source", "target")] for name, sides in pairs.items()}
+    result = {
+        name: [measure(read(spark, sides[side])) for side in ("source", "target")] for name, sides in pairs.items()
+    }
     print(json.dumps(result))
 
 

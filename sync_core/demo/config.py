@@ -69,7 +69,12 @@ PIPELINES = """pipelines:
 def write_config(folder: Path, lake: Path, port: int, oracle_url: str, sql_server_url: str) -> None:
     """connections.yml and pipelines.yml into `folder`."""
     folder.mkdir(parents=True)
-    values = {"PG_PORT": str(port), "H2_PACKAGE": H2_PACKAGE, "ORACLE_URL": oracle_url, "SQL_SERVER_URL": sql_server_url}
+    values = {
+        "PG_PORT": str(port),
+        "H2_PACKAGE": H2_PACKAGE,
+        "ORACLE_URL": oracle_url,
+        "SQL_SERVER_URL": sql_server_url,
+    }
     text = CONNECTIONS
     for name, value in (values | {"LAKE": str(lake)}).items():
         text = text.replace(name, value)

