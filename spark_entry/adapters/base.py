@@ -245,9 +245,7 @@ class DatabaseAdapter(ABC):
         return self.inspect_target(target, pipeline_id).recent
 
     @abstractmethod
-    def create_statements(
-        self, target: Target, columns: tuple[Column, ...], keys: tuple[str, ...]
-    ) -> tuple[str, ...]:
+    def create_statements(self, target: Target, columns: tuple[Column, ...], keys: tuple[str, ...]) -> tuple[str, ...]:
         """DDL that creates the target with these carried types (primary key on `keys` where the database has one)."""
 
     @abstractmethod

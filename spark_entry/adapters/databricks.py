@@ -35,8 +35,19 @@ from sync_core.domain.watermark import CursorType, Watermark
 RECENT_COMMITS = 20
 """Where the ledger is looked for first; the whole history only when it is not there."""
 
-_MISSING = ("DELTA_TABLE_NOT_FOUND", "DELTA_MISSING_DELTA_TABLE", "DELTA_PATH_DOES_NOT_EXIST", "TABLE_OR_VIEW_NOT_FOUND")
-_MISSING_TOO = ("PATH_NOT_FOUND", "SCHEMA_NOT_FOUND", "DELTA_PATH_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION", "DELTA_TABLE_ONLY_OPERATION")
+_MISSING = (
+    "DELTA_TABLE_NOT_FOUND",
+    "DELTA_MISSING_DELTA_TABLE",
+    "DELTA_PATH_DOES_NOT_EXIST",
+    "TABLE_OR_VIEW_NOT_FOUND",
+)
+_MISSING_TOO = (
+    "PATH_NOT_FOUND",
+    "SCHEMA_NOT_FOUND",
+    "DELTA_PATH_NOT_FOUND",
+    "NO_SUCH_CATALOG_EXCEPTION",
+    "DELTA_TABLE_ONLY_OPERATION",
+)
 _VERSIONS = re.compile(r"_commit_version > (\d+) AND _commit_version <= (\d+)")
 _TXN = ("spark.databricks.delta.write.txnAppId", "spark.databricks.delta.write.txnVersion")
 _METADATA = "spark.databricks.delta.commitInfo.userMetadata"
@@ -95,7 +106,9 @@ class DatabricksAdapter(DatabaseAdapter):
             return CursorProbe(mark, mark, 0, 0, datetime.now(UTC))
         column = relation.column(cursor.column)
         if column is None:
-            raise PermanentError("column.missing", f"{relation.name} has no column {cursor.column}.", "Correct cursor.column.")
+            raise PermanentError(
+                "column.missing", f"{relation.name} has no column {cursor.column}.", "Correct cursor.column."
+            )
         name = dialect.quote(column.name)
         zone = cursor.timezone or self.connection.timezone or "UTC"
         clock = "current_timestamp()"
@@ -132,7 +145,12 @@ class DatabricksAdapter(DatabaseAdapter):
         return dialect.between(column.name, column.type, low, high, with_nulls=with_nulls)
 
     def plan_read(
-        self, relation: Relation, columns: tuple[Column, ...], cursor: Cursor | None, condition: str | None, options: ReadOptions
+        self,
+        relation: Relation,
+        columns: tuple[Column, ...],
+        cursor: Cursor | None,
+        condition: str | None,
+        options: ReadOptions,
     ) -> ReadPlan:
         names = ", ".join(dialect.quote(column.name) for column in columns)
         source = relation.sql
@@ -209,7 +227,9 @@ class DatabricksAdapter(DatabaseAdapter):
         pairs = [(column.name, column.type) for column in columns]
         return (dialect.create_table(self.table_sql(target.table), pairs),)
 
-    def evolve_statements(self, target: Target, added: tuple[Column, ...], widened: tuple[Column, ...]) -> tuple[str, ...]:
+    def evolve_statements(
+        self, target: Target, added: tuple[Column, ...], widened: tuple[Column, ...]
+    ) -> tuple[str, ...]:
         table = self.table_sql(target.table)
         statements: list[str] = []
         if any(column.type == "timestamp_ntz" for column in added):
@@ -231,7 +251,13 @@ class DatabricksAdapter(DatabaseAdapter):
         return self._sql(f"SELECT * FROM {table}" + (f" WHERE {condition}" if condition else ""))
 
     def target_filter(
-        self, state: TargetState, column: str, cursor: Cursor, low: Watermark | None, high: Watermark | None, with_nulls: bool
+        self,
+        state: TargetState,
+        column: str,
+        cursor: Cursor,
+        low: Watermark | None,
+        high: Watermark | None,
+        with_nulls: bool,
     ) -> str | None:
         kind = next(found.type for found in state.columns if found.name == column)
         return dialect.between(column, kind, low, high, with_nulls=with_nulls)
@@ -258,7 +284,9 @@ class DatabricksAdapter(DatabaseAdapter):
             conflict = "Concurrent" in str(error) or "DELTA_CONCURRENT" in str(error)
             if conflict:
                 raise RetryableError(
-                    "target.conflict", f"Somebody else changed {request.target.table} at the same moment.", "Run it again."
+                    "target.conflict",
+                    f"Somebody else changed {request.target.table} at the same moment.",
+                    "Run it again.",
                 ) from error
             raise
         commit = self._own_commit(table, request)
@@ -280,7 +308,9 @@ class DatabricksAdapter(DatabaseAdapter):
                 "Grant the run's principal what is named there.",
             )
         if isinstance(error, AnalysisException):
-            return PermanentError("delta.failed", f"Connection {self.connection.name}: {text.splitlines()[0][:300]}", "")
+            return PermanentError(
+                "delta.failed", f"Connection {self.connection.name}: {text.splitlines()[0][:300]}", ""
+            )
         return None
 
     # ---- the commit
@@ -377,7 +407,9 @@ class DatabricksAdapter(DatabaseAdapter):
             condition = error.getCondition() or ""
             if condition in (*_MISSING, *_MISSING_TOO) or "DELTA_MISSING" in condition:
                 raise PermanentError(
-                    f"{role}.missing", f"Connection {self.connection.name} has no Delta table {name}.", "Correct the name."
+                    f"{role}.missing",
+                    f"Connection {self.connection.name} has no Delta table {name}.",
+                    "Correct the name.",
                 ) from error
             if "CHANGE_DATA" in condition or "CHANGE_TABLE_FEED" in condition:
                 raise PermanentError(

@@ -1,13 +1,12 @@
 """Counts and checksums of the demo's tables on both sides, by plain Spark: none of the engine's adapters takes part.
 
-python -m sync_core.demo.compare REQUEST.json     prints one JSON object: name → [count, checksum] of source and target
+python -m sync_core.demo.compare < REQUEST         prints one JSON object: name → [count, checksum] of source and target
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -32,9 +31,9 @@ def read(spark: SparkSession, place: dict[str, str]) -> DataFrame:
     return spark.read.format("jdbc").options(**place, preferTimestampNTZ="true").load()
 
 
-def main(path: Path) -> None:
+def main() -> None:
     """Measure every pair of the request."""
-    request: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    request: dict[str, Any] = json.load(sys.stdin)
     spark = build_session(request["packages"], "uds demo compares")
     pairs: dict[str, dict[str, dict[str, str]]] = request["pairs"]
     result = {
@@ -44,4 +43,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -150,9 +150,9 @@ class Demo:
             raise PermanentError("demo.failed", str(document.get("error", {}).get("message", "uds run failed")))
         return [from_json(RunResult, run) for run in document["runs"]]
 
-    def program(self, command: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    def program(self, command: list[str], environment: dict[str, str], given: str = "") -> dict[str, Any]:
         """The JSON document that a program prints last."""
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=False)
         try:
             return json.loads(done.stdout[done.stdout.index("{") :])
         except ValueError as error:
@@ -165,7 +165,8 @@ class Demo:
         login = {"user": self.h2.username, "password": self.h2.password, "driver": "org.h2.Driver"}
         station = {"url": oracle, **login}
         fleet = {"url": sql_server, **login}
-        operations = {"url": self.postgres.jdbc_url, "user": self.postgres.username, "password": self.postgres.password}
+        login = {"user": self.postgres.username, "password": self.postgres.password, "driver": "org.postgresql.Driver"}
+        operations = {"url": self.postgres.jdbc_url, **login}
         sources: dict[str, dict[str, str]] = {
             "flights": {**operations, "dbtable": "flights"},
             "weather": {**station, "dbtable": "WEATHER"},
@@ -176,14 +177,9 @@ class Demo:
         lake = {name: {"path": str(self.folder / "lake" / name)} for name in sources}
         pairs = {name: {"source": source, "target": lake[name]} for name, source in sources.items()}
         pairs["planes-back"] = {"source": lake["planes"], "target": {**operations, "dbtable": "reporting.planes"}}
-        request = self.folder / "compare.json"
-        request.touch(mode=0o600)
-        request.write_text(json.dumps({"packages": [POSTGRESQL_DRIVER, H2_PACKAGE], "pairs": pairs}), encoding="utf-8")
-        try:
-            with self.console.status("comparing"):
-                found = self.program([sys.executable, "-m", "sync_core.demo.compare", str(request)], self.environment)
-        finally:
-            request.unlink()
+        request = json.dumps({"packages": [POSTGRESQL_DRIVER, H2_PACKAGE], "pairs": pairs})
+        with self.console.status("comparing"):
+            found = self.program([sys.executable, "-m", "sync_core.demo.compare"], self.environment, request)
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column("  pipeline")
         for heading in ("rows at the source", "rows in the target", "checksum at the source", "checksum in the target"):
