@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench.floor import Floor
 from bench.ours import Ours
-from spark_entry.adapters.postgresql import PostgresqlAdapter
+from spark_entry.adapters.registry import known_driver_packages
 from spark_entry.local_session import build_session
 from sync_core.demo.servers import PostgresServer
 
@@ -102,7 +102,7 @@ def main() -> None:
 
 def measure(server: PostgresServer, folder: Path, rounds: int) -> None:
     """Full copies, then merges of one per cent of the rows, changed before each pair."""
-    spark = build_session([PostgresqlAdapter.driver_package], "bench")
+    spark = build_session(known_driver_packages(), "bench")
     floor, ours = Floor(spark, server, folder / "floor"), Ours(spark, server, folder / "ours")
 
     def change() -> None:

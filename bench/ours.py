@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import resource
+import re
 import uuid
 from pathlib import Path
+from typing import Any, cast
 
 from pyspark.sql import SparkSession
 
-from spark_entry.adapters.postgresql import PostgresqlAdapter
+from spark_entry.adapters.registry import known_driver_packages
 from spark_entry.batch import Batch
 from spark_entry.local_session import build_session
 from spark_entry.secrets import Secrets, find_secrets
@@ -64,13 +65,13 @@ class Ours:
 
 def copy_once(rows: int, port: int, folder: str) -> None:
     """A full refresh in an engine of its own; prints the greatest resident memory of its JVM in KiB."""
-    spark = build_session([PostgresqlAdapter.driver_package], "bench")
+    spark = build_session(known_driver_packages(), "bench")
     result = run_once(spark, make_connections(port, folder), find_secrets(), RunKind.FULL_REFRESH)
     if result.rows.read != rows:
         raise RuntimeError(f"{result.rows.read} rows were read instead of {rows}")
-    spark.stop()
-    gateway = spark.sparkContext._gateway  # pyright: ignore[reportPrivateUsage]
-    if gateway is not None:
-        gateway.proc.stdin.close()
-        gateway.proc.wait()
-    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+    machine = cast("Any", spark).sparkContext._jvm
+    pid = machine.java.lang.ProcessHandle.current().pid()
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    if peak is None:
+        raise RuntimeError("this system does not tell the peak memory of a process")
+    print(peak[1])

@@ -15,6 +15,8 @@ from sync_core.domain.errors import PermanentError
 DELTA = {"4.0": "io.delta:delta-spark_2.13:4.0.0", "4.1": "io.delta:delta-spark_2.13:4.1.0"}
 """Delta Lake's coordinate by Spark version; from 4.2 on it carries Spark's version in its name."""
 
+UTC_NAMES = ("UTC", "Etc/UTC", "Z", "GMT")
+
 IVY_SETTINGS = """<ivysettings>
   <settings defaultResolver="central"/>
   <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
@@ -92,14 +94,13 @@ def _local(packages: list[str], application: str) -> SparkSession:
 def require_utc(spark: SparkSession) -> None:
     """Refuse any zone but UTC: values without a zone would shift on their way (P9)."""
     session = spark.conf.get("spark.sql.session.timeZone")
-    machine = spark.sql("SELECT java_method('java.util.TimeZone', 'getDefault')").head()  # pyright: ignore[reportUnknownMemberType]
-    assert machine is not None
-    zone = str(machine[0])
-    if (session in ("UTC", "Etc/UTC", "Z") and 'id="UTC"' in zone) or 'id="Etc/UTC"' in zone:
+    default = "SELECT java_method('java.time.ZoneId', 'systemDefault')"
+    zone = str(spark.sql(default).collect()[0][0])  # pyright: ignore[reportUnknownMemberType]
+    if session in UTC_NAMES and zone in UTC_NAMES:
         return
     raise PermanentError(
         "engine.time_zone",
-        f"Spark runs in the time zone {session}, its JVM in {zone[:60]}; both must be UTC.",
+        f"Spark runs in the time zone {session}, its JVM in {zone}; both must be UTC.",
         "Set spark.sql.session.timeZone UTC, and -Duser.timezone=UTC in spark.driver.extraJavaOptions and "
         "spark.executor.extraJavaOptions.",
     )

@@ -296,3 +296,4 @@ class DatabaseAdapter(ABC):
 
     def close(self) -> None:
         """Give up held connections and snapshots. Never raises."""
+        return

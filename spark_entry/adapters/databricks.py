@@ -104,11 +104,7 @@ class DatabricksAdapter(DatabaseAdapter):
         if cursor.type is CursorType.VERSION:
             mark = Watermark.parse(CursorType.VERSION, str(relation.version or 0))
             return CursorProbe(mark, mark, 0, 0, datetime.now(UTC))
-        column = relation.column(cursor.column)
-        if column is None:
-            raise PermanentError(
-                "column.missing", f"{relation.name} has no column {cursor.column}.", "Correct cursor.column."
-            )
+        column = self._cursor_column(relation, cursor)
         name = dialect.quote(column.name)
         zone = cursor.timezone or self.connection.timezone or "UTC"
         clock = "current_timestamp()"
@@ -118,13 +114,12 @@ class DatabricksAdapter(DatabaseAdapter):
         bound = f"CAST({settled} AS DATE)" if cursor.type is CursorType.DATE else settled
         temporal = cursor.type.is_temporal
         with self._faults("source", relation.name):
-            row = self._sql(
+            row = self._row(
                 f"SELECT CAST(MAX({name}) {f'FILTER (WHERE {name} <= {bound})' if temporal else ''} AS STRING) AS safe, "
                 f"CAST(MAX({name}) AS STRING) AS highest, COUNT_IF({name} IS NULL) AS nulls, "
                 f"{f'COUNT_IF({name} > {clock})' if temporal else '0'} AS future, "
                 f"CAST(current_timestamp() AS STRING) AS clock FROM {relation.sql}"
-            ).head()
-        assert row is not None
+            )
         return CursorProbe(
             _mark(cursor.type, row["safe"]) if temporal else None,
             _mark(cursor.type, row["highest"]),
@@ -140,8 +135,7 @@ class DatabricksAdapter(DatabaseAdapter):
         if cursor.type is CursorType.VERSION:
             # A commit is atomic: nothing arrives late in a version that was read, so the low end is exclusive.
             return f"_commit_version > {low.value} AND _commit_version <= {high.value}" if low and high else None
-        column = relation.column(cursor.column)
-        assert column is not None
+        column = self._cursor_column(relation, cursor)
         return dialect.between(column.name, column.type, low, high, with_nulls=with_nulls)
 
     def plan_read(
@@ -181,9 +175,7 @@ class DatabricksAdapter(DatabaseAdapter):
 
     def count_nulls(self, relation: Relation, columns: tuple[str, ...], condition: str | None) -> int:
         missing = " OR ".join(f"{dialect.quote(name)} IS NULL" for name in columns)
-        row = self._sql(f"SELECT COUNT(*) AS missing FROM {relation.sql} WHERE {missing}").head()
-        assert row is not None
-        return int(row["missing"])
+        return int(self._row(f"SELECT COUNT(*) AS missing FROM {relation.sql} WHERE {missing}")["missing"])
 
     # ---- as a target
 
@@ -382,6 +374,18 @@ class DatabricksAdapter(DatabaseAdapter):
     def _history(self, table: str, limit: int | None) -> list[PastCommit]:
         rows = self._sql(f"DESCRIBE HISTORY {table}" + (f" LIMIT {limit}" if limit else "")).collect()
         return [to_commit(row.asDict()) for row in rows]
+
+    def _row(self, statement: str) -> Row:
+        """The only row of an aggregate."""
+        return self._sql(statement).collect()[0]
+
+    def _cursor_column(self, relation: Relation, cursor: Cursor) -> Column:
+        column = relation.column(cursor.column)
+        if column is None:
+            raise PermanentError(
+                "column.missing", f"{relation.name} has no column {cursor.column}.", "Correct cursor.column."
+            )
+        return column
 
     def _version(self, table: str) -> int:
         return self._history(table, 1)[0].version

@@ -56,15 +56,18 @@ def create_table(table: str, columns: Sequence[tuple[str, str]]) -> str:
 
 
 def add_columns(table: str, columns: Sequence[tuple[str, str]]) -> str:
+    """Columns as (name, Spark SQL type)."""
     definitions = ", ".join(f"{quote(name)} {kind}" for name, kind in columns)
     return f"ALTER TABLE {table} ADD COLUMNS ({definitions})"
 
 
 def set_property(table: str, name: str, value: str) -> str:
+    """One table property."""
     return f"ALTER TABLE {table} SET TBLPROPERTIES ({text(name)} = {text(value)})"
 
 
 def widen(table: str, column: str, kind: str) -> str:
+    """Give a column a wider type; type widening must be on."""
     return f"ALTER TABLE {table} ALTER COLUMN {quote(column)} TYPE {kind}"
 
 

@@ -1,5 +1,4 @@
 """Every fault of the configuration: its line, its path, what is wrong, what to write instead."""
-# ruff: noqa: E501  (tables of cases read best with one case a line)
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """P20 and P26 where the configuration keeps them."""
-# ruff: noqa: E501  (tables of cases read best with one case a line)
 
 from __future__ import annotations
 

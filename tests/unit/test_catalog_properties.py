@@ -1,5 +1,4 @@
 """Whatever stands in the files: a catalog or a CatalogError, nothing else."""
-# ruff: noqa: E501
 
 from __future__ import annotations
 
