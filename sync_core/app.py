@@ -59,11 +59,36 @@ class App:
         kind: RunKind = RunKind.INCREMENTAL,
         ranges: Mapping[str, Range] | None = None,
     ) -> tuple[list[RunResult], list[Refusal]]:
-        """Settle open runs, then begin, launch and complete one batch. KeyboardInterrupt closes its runs as cancelled."""
+        """Settle open runs, then begin, launch and complete one batch. KeyboardInterrupt closes its runs as cancelled.
+
+        A pipeline whose run is alive elsewhere is refused; the others run.
+        """
         asked = [
             self._ask(pipeline.pipeline_id, kind, (ranges or {}).get(pipeline.pipeline_id)) for pipeline in pipelines
         ]
         batch_id = make_batch_id([one.run_key for one in asked])
+        known = {pipeline.pipeline_id: pipeline for pipeline in pipelines}
+        reason = ""
+        try:
+            with self.launcher.reserve(batch_id):
+                runs, refusals = self._begin(asked, batch_id)
+                launch_id = launch_batch(
+                    self.store, self.folder, self.launcher, batch_id, runs, known, connections, self.now()
+                )
+            if launch_id is not None:
+                reason = self.launcher.follow(launch_id, on_event).reason
+        except KeyboardInterrupt:
+            self.launcher.cancel(batch_id)
+            self._close_unless_running(batch_id, asked, "it was interrupted", RunState.CANCELLED)
+            raise
+        except SyncError as error:
+            self._close_unless_running(batch_id, asked, error.message, RunState.FAILED)
+            raise
+        if not runs:
+            self.folder.discard(batch_id)
+        return self._close(runs, reason, RunState.FAILED), refusals
+
+    def _begin(self, asked: Sequence[Asked], batch_id: str) -> tuple[list[RunRecord], list[Refusal]]:
         runs: list[RunRecord] = []
         refusals: list[Refusal] = []
         for one in asked:
@@ -72,23 +97,7 @@ class App:
                 runs.append(request_run(self.store, one, batch_id, self.now()))
             except RetryableError as error:
                 refusals.append(Refusal(one.pipeline_id, error))
-        known = {pipeline.pipeline_id: pipeline for pipeline in pipelines}
-        reason, state = "", RunState.FAILED
-        try:
-            launch_id = launch_batch(
-                self.store, self.folder, self.launcher, batch_id, runs, known, connections, self.now()
-            )
-            if launch_id is not None:
-                reason = self.launcher.follow(launch_id, on_event).reason
-        except KeyboardInterrupt:
-            self.launcher.cancel(batch_id)
-            reason, state = "it was interrupted", RunState.CANCELLED
-            self._close(runs, reason, state)
-            raise
-        except SyncError as error:
-            self._close(runs, error.message, state)
-            raise
-        return self._close(runs, reason, state), refusals
+        return runs, refusals
 
     def settle(self, pipeline_id: str) -> RunRecord | None:
         """Close the open run whose engine is gone, by its result or as failed.
@@ -99,13 +108,15 @@ class App:
         run = self.store.run(pipeline_id, open_run) if open_run else None
         if run is None:
             return None
-        if self.launcher.state(run.batch_id).status is LaunchStatus.RUNNING:
+        # Whether it has ended is asked before its result is: a result that comes in between is not missed.
+        found = self.launcher.state(run.launch_id or run.batch_id)
+        if found.status is LaunchStatus.RUNNING:
             raise RetryableError(
                 "run.alive",
                 f"Pipeline {pipeline_id} is running since {run.created_at:%Y-%m-%d %H:%M:%S} UTC.",
                 "Wait until it is done.",
             )
-        self._close([run], self.launcher.state(run.batch_id).reason, RunState.FAILED)
+        self._close([run], found.reason, RunState.FAILED)
         return self.store.run(pipeline_id, run.run_key)
 
     def ask_engine(
@@ -115,28 +126,36 @@ class App:
         action: Action,
         on_event: EventHandler,
     ) -> list[RunResult]:
-        """Plan or check through the engine, which alone has drivers. Nothing is recorded."""
+        """Plan or check through the engine, which alone has drivers. Nothing is recorded.
+
+        Its folder is kept only when the engine died in it, for the log.
+        """
         now = self.now()
         orders: list[RunOrder] = []
         for pipeline in pipelines:
             asked = self._ask(pipeline.pipeline_id, RunKind.INCREMENTAL, None)
             run = RunRecord(asked.run_key, pipeline.pipeline_id, asked.kind, 1, RunState.BEGUN, "", now)
             orders.append(make_order(pipeline, run, self.store.load(pipeline.pipeline_id).record))
+        if not orders:
+            return []
         batch_id = make_batch_id([order.run_key for order in orders])
-        manifest = self.folder.write_manifest(make_manifest(batch_id, orders, connections, action))
-        reason = self.launcher.follow(self.launcher.launch(batch_id, manifest), on_event).reason
-        results: list[RunResult] = []
-        for order in orders:
-            result = self.folder.read_result(batch_id, order.run_key)
-            if result is None:
-                error = engine_died(order.pipeline.pipeline_id, reason)
-                result = RunResult(
-                    order.pipeline.pipeline_id, order.run_key, batch_id, order.kind, 1, Outcome.FAILED, error=error
-                )
-            results.append(result)
+        try:
+            manifest = self.folder.write_manifest(make_manifest(batch_id, orders, connections, action))
+            reason = self.launcher.follow(self.launcher.launch(batch_id, manifest), on_event).reason
+            results = [self._answer(batch_id, order, reason) for order in orders]
+        except (KeyboardInterrupt, SyncError):
+            self.launcher.cancel(batch_id)
+            self.folder.discard(batch_id)
+            raise
         if all(result.error is None or result.error.code != "engine.died" for result in results):
             self.folder.discard(batch_id)
         return results
+
+    def _answer(self, batch_id: str, order: RunOrder, reason: str) -> RunResult:
+        name = order.pipeline.pipeline_id
+        return self.folder.read_result(batch_id, order.run_key) or RunResult(
+            name, order.run_key, batch_id, order.kind, 1, Outcome.FAILED, error=engine_died(name, reason)
+        )
 
     def forget(self) -> None:
         """Delete what is older than the settings keep; open runs and each pipeline's last success stay."""
@@ -145,14 +164,18 @@ class App:
         for pipeline_id in self.store.pipelines():
             self.store.forget_runs(pipeline_id, now - timedelta(days=self.settings.runs_kept_days))
             kept |= {run.batch_id for run in self.store.runs(pipeline_id, -1) if run.state.is_open}
-        if isinstance(self.folder, LocalRunFolder):
-            self.folder.forget(now - timedelta(days=self.settings.folders_kept_days), kept)
+        self.folder.forget(now - timedelta(days=self.settings.folders_kept_days), kept)
 
     def _ask(self, pipeline_id: str, kind: RunKind, asked: Range | None) -> Asked:
         occasion = self.new_id()
         return Asked(pipeline_id, make_run_key(pipeline_id, occasion, 1), occasion, kind, asked)
 
-    def _close(self, runs: Sequence[RunRecord], reason: str, state: RunState) -> list[RunResult]:
+    def _close_unless_running(self, batch_id: str, asked: Sequence[Asked], reason: str, state: RunState) -> None:
+        """An engine that lives on in spite of an error is left alone: the next run takes in what it did."""
+        if self.launcher.state(batch_id).status is not LaunchStatus.RUNNING:
+            self._close(asked, reason, state)
+
+    def _close(self, runs: Sequence[Asked | RunRecord], reason: str, state: RunState) -> list[RunResult]:
         """Complete each run by its result; close those that left none."""
         results: list[RunResult] = []
         for run in runs:

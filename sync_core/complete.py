@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from sync_core.domain.errors import PermanentError
 from sync_core.domain.run import (
     Outcome,
     PipelineRecord,
@@ -30,11 +31,16 @@ def take_result(
     record: PipelineRecord, run: RunRecord, result: RunResult, now: datetime
 ) -> tuple[PipelineRecord, RunRecord]:
     """R6b to R6e. The ledger's numbers count even when the run was closed as failed before."""
+    if result.epoch > record.epoch:
+        # The engine began an epoch by itself: what was seen before may be of another cursor.
+        record = replace(record, seen=None)
     if (result.epoch, result.generation) > (record.epoch, record.generation):
         record = replace(
             record, epoch=result.epoch, generation=result.generation, watermark=result.watermark, adopt=False
         )
-    record = replace(record, seen=_keep_seen(record.seen, result.seen, record.watermark))
+    if result.epoch == record.epoch:
+        # A run from before a reset has seen a cursor that may be another one now.
+        record = replace(record, seen=_keep_seen(record.seen, result.seen, record.watermark))
     committed = result.counted_generation is not None
     if not run.state.is_open:
         late = committed and run.state is not RunState.SUCCEEDED
@@ -68,7 +74,7 @@ def engine_died(pipeline_id: str, reason: str) -> RunError:
     return RunError(
         "engine.died",
         "retryable",
-        f"Pipeline {pipeline_id}: {reason}.",
+        f"Pipeline {pipeline_id}: {reason.rstrip('.')}.",
         "Run it again: what was committed is in the target's ledger and is not loaded twice.",
     )
 
@@ -90,11 +96,18 @@ def _keep_seen(kept: Seen | None, new: Seen | None, watermark: Watermark | None)
 
 
 def complete(store: StateStore, folder: RunFolder, pipeline_id: str, run_key: str, now: datetime) -> RunRecord | None:
-    """Take in the result of a run if there is one. Returns the run as it then is, None when there is no such run."""
+    """Take in the result of a run if there is one. Returns the run as it then is, None when there is no such run.
+
+    A result that cannot be understood fails the run: what it committed is in the ledger, for the next one to find.
+    """
     run = store.run(pipeline_id, run_key)
     if run is None:
         return None
-    result = folder.read_result(run.batch_id, run_key)
+    try:
+        result = folder.read_result(run.batch_id, run_key)
+    except PermanentError as fault:
+        error = RunError(fault.code, fault.kind, f"Pipeline {pipeline_id}: {fault.message}", fault.remedy)
+        return fail(store, pipeline_id, run_key, error, now)
     if result is None:
         return run
 

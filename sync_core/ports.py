@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -68,14 +69,23 @@ class RunFolder(Protocol):
         """Write it once; a second call leaves the first one's content. Returns the path as the engine sees it."""
         ...
 
-    def read_manifest(self, batch_id: str) -> Manifest | None: ...
+    def read_manifest(self, batch_id: str) -> Manifest | None:
+        """The manifest, None while there is none. Raises PermanentError when it cannot be understood."""
+        ...
 
     def discard(self, batch_id: str) -> None:
         """Remove a batch that moved nothing: a plan or a check."""
         ...
 
     def read_result(self, batch_id: str, run_key: str) -> RunResult | None:
-        """The result, None while there is none. Never a part of one."""
+        """The result, None while there is none. Never a part of one.
+
+        Raises PermanentError `run_folder.unreadable` when it cannot be understood.
+        """
+        ...
+
+    def forget(self, before: datetime, kept: set[str]) -> int:
+        """Delete batches last touched before a time, except those in `kept`. Returns how many."""
         ...
 
 
@@ -98,8 +108,15 @@ class LaunchState:
 class Launcher(Protocol):
     """Starts the engine on a manifest."""
 
+    def reserve(self, batch_id: str) -> AbstractContextManager[None]:
+        """While it is open and its process lives, `state` says RUNNING: nobody takes a begun run for an abandoned one."""
+        ...
+
     def launch(self, batch_id: str, manifest: str) -> str:
-        """Start it unless it is running. Any number of calls with one batch_id start it once. Returns the launch id."""
+        """Start it. Any number of calls with one batch_id start it once, in all. Returns the launch id.
+
+        Raises PermanentError or RetryableError when it cannot be started.
+        """
         ...
 
     def state(self, launch_id: str) -> LaunchState: ...
@@ -110,4 +127,47 @@ class Launcher(Protocol):
 
     def cancel(self, launch_id: str) -> None:
         """Stop it. Returns when it cannot write any more; does nothing when it has ended."""
+        ...
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message as one receiver holds it. `receipt` is void once another one has received it; `dead` is the reason."""
+
+    queue: str
+    key: str
+    body: str
+    deliveries: int
+    receipt: str
+    dead: str = ""
+
+
+class Queue(Protocol):
+    """Messages, each delivered at least once. Whoever receives must take the same message twice."""
+
+    def send(self, queue: str, body: str, key: str, delay: timedelta = timedelta()) -> None:
+        """Durable when it returns. Dropped in silence when the queue was sent this key a short time ago (P21)."""
+        ...
+
+    def receive(self, queue: str, lock: timedelta = timedelta(minutes=1)) -> Message | None:
+        """The message that is due the longest, None when none is. Nobody else receives it until `lock` is over.
+
+        A message that was received too often without an end is dead-lettered, never dropped.
+        """
+        ...
+
+    def complete(self, message: Message) -> None:
+        """It is done. Does nothing when the receipt is void; so do the next two."""
+        ...
+
+    def abandon(self, message: Message) -> None:
+        """Let the next `receive` have it."""
+        ...
+
+    def dead_letter(self, message: Message, reason: str) -> None:
+        """Put it aside with a reason that a person can act on."""
+        ...
+
+    def dead_letters(self, queue: str) -> list[Message]:
+        """What was put aside, oldest first."""
         ...

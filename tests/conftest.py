@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from spark_entry.adapters.registry import known_driver_packages
 from spark_entry.local_session import build_session
 from sync_core.demo.servers import H2_PACKAGE, H2Server, PostgresServer
+from tests.support.world import World, watch_events
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,12 @@ def lake(tmp_path: Path) -> Path:
     folder = tmp_path / "lake"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def world(spark: SparkSession, postgres: PostgresServer, tmp_path: Path) -> Generator[World]:
+    """A source, a target of each kind and a control plane, all empty."""
+    with watch_events() as events:
+        opened = World(spark, postgres, tmp_path, events)
+        yield opened
+        opened.sql(f"DROP SCHEMA {opened.source} CASCADE", f"DROP SCHEMA {opened.target} CASCADE")

@@ -7,16 +7,19 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
+from sync_core.domain.errors import PermanentError, RetryableError
 from sync_core.ports import EventHandler, LaunchState, LaunchStatus
 
 GRACE_SECONDS = 10.0
 """How long a cancelled engine may take to stop by itself."""
+
+POLL_SECONDS = 0.05
 
 
 class LocalLauncher:
@@ -24,101 +27,142 @@ class LocalLauncher:
 
     While the engine lives it holds a lock on `engine.lock` in its run folder, so that any later process can tell
     whether it does, whatever became of the process that started it. Its events, one JSON object a line on standard
-    output, are kept in `events.jsonl`, all else it prints in `engine.log`.
+    output, are kept in `events.jsonl`, all else it prints in `engine.log`; `engine.pid` says that it was started.
     """
 
     def __init__(self, folder: Path, command: Sequence[str]) -> None:
         self.folder = folder.absolute()
         self.command = list(command)
-        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._reserved: dict[str, int] = {}
 
-    def launch(self, batch_id: str, manifest: str) -> str:
-        folder = self.folder / batch_id
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    @contextmanager
+    def reserve(self, batch_id: str) -> Generator[None]:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return batch_id
-        with (folder / "engine.log").open("ab") as log:
-            self._processes[batch_id] = subprocess.Popen(
-                [*self.command, "--manifest", manifest],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                pass_fds=(lock,),
-                start_new_session=True,
-            )
-        os.close(lock)
-        (folder / "engine.pid").write_text(str(self._processes[batch_id].pid))
-        return batch_id
-
-    def state(self, launch_id: str) -> LaunchState:
-        path = self.folder / launch_id / "engine.lock"
-        if not path.exists():
-            return LaunchState(LaunchStatus.UNKNOWN, "its run folder is gone")
-        with path.open("r+b") as lock:
+            (self.folder / batch_id).mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.folder / batch_id / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _unwritable(self.folder / batch_id, error) from error
+        try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RetryableError("launch.busy", f"Batch {batch_id[:12]} is running.", "Wait for it.") from error
+            self._reserved[batch_id] = lock
+            yield
+        finally:
+            self._reserved.pop(batch_id, None)
+            os.close(lock)
+
+    def launch(self, batch_id: str, manifest: str) -> str:
+        reserved = batch_id in self._reserved
+        started = batch_id in self._processes or self._pid(batch_id) is not None
+        if started or (not reserved and self.state(batch_id).status is LaunchStatus.RUNNING):
+            return batch_id
+        with nullcontext() if reserved else self.reserve(batch_id):
+            self._start(batch_id, manifest, self._reserved[batch_id])
+        return batch_id
+
+    def _start(self, batch_id: str, manifest: str, lock: int) -> None:
+        folder = self.folder / batch_id
+        try:
+            with (folder / "engine.log").open("ab") as log, (folder / "events.jsonl").open("ab") as events:
+                self._processes[batch_id] = process = subprocess.Popen(
+                    [*self.command, "--manifest", manifest],
+                    stdin=subprocess.DEVNULL,
+                    stdout=events,
+                    stderr=log,
+                    pass_fds=(lock,),
+                    start_new_session=True,
+                )
+            (folder / "engine.pid").write_text(str(process.pid))
+        except OSError as error:
+            if batch_id in self._processes:
+                raise _unwritable(folder, error) from error
+            raise PermanentError(
+                "launch.failed",
+                f"The engine {self.command[0]} cannot be started: {error.strerror}.",
+                "Check UDS_ENGINE, or install uds anew.",
+            ) from error
+
+    def state(self, launch_id: str) -> LaunchState:
+        try:
+            lock = (self.folder / launch_id / "engine.lock").open("rb")
+        except FileNotFoundError:
+            return LaunchState(LaunchStatus.UNKNOWN, "its run folder is gone")
+        with lock:
+            try:
+                # Shared: two who look at once must not take each other for the engine.
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return LaunchState(LaunchStatus.RUNNING)
         return LaunchState(LaunchStatus.ENDED, self._reason(launch_id))
 
     def follow(self, launch_id: str, on_event: EventHandler) -> LaunchState:
-        process = self._processes.get(launch_id)
-        if process is None or process.stdout is None:
-            while self.state(launch_id).status is LaunchStatus.RUNNING:
-                time.sleep(0.2)
-            return self.state(launch_id)
-        refusal = ""
-        with (self.folder / launch_id / "events.jsonl").open("a", encoding="utf-8") as kept:
-            for line in process.stdout:
-                event = _parse(line)
-                if event is not None:
-                    kept.write(line)
-                    kept.flush()
-                    if event["event"] == "batch.failed":
-                        refusal = f"{event.get('message', '')} {event.get('remedy', '')}".strip()
-                    on_event(event)
-        status = process.wait()
-        if refusal:
-            return LaunchState(LaunchStatus.ENDED, refusal)
-        if status == 0:
-            return LaunchState(LaunchStatus.ENDED, self._reason(launch_id))
-        return LaunchState(LaunchStatus.ENDED, f"{_ending(status)}; {self._log(launch_id)}")
+        rest = b""
+        with (self.folder / launch_id / "events.jsonl").open("rb") as events:
+            ended = False
+            while not ended:
+                ended = self._has_ended(launch_id)
+                new = events.read()
+                *lines, rest = (rest + new).split(b"\n")
+                for event in map(_parse, lines):
+                    if event is not None:
+                        on_event(event)
+                if not new and not ended:
+                    time.sleep(POLL_SECONDS)
+        return LaunchState(LaunchStatus.ENDED, self._reason(launch_id))
 
     def cancel(self, launch_id: str) -> None:
-        pid = self._pid(launch_id)
-        if pid is None or self.state(launch_id).status is not LaunchStatus.RUNNING:
+        process = self._processes.get(launch_id)
+        pid = process.pid if process else self._pid(launch_id)
+        if pid is None or self._has_ended(launch_id):
             return
         _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
-        while self.state(launch_id).status is LaunchStatus.RUNNING:
+        while not self._has_ended(launch_id):
             if time.monotonic() > deadline:
                 _signal(pid, signal.SIGKILL)
-            threading.Event().wait(0.1)
+            time.sleep(POLL_SECONDS)
         # The JVM outlives its Python by a moment; nothing of the group may write any more.
         _signal(pid, signal.SIGKILL)
+
+    def _has_ended(self, launch_id: str) -> bool:
+        process = self._processes.get(launch_id)
+        if process is not None:
+            return process.poll() is not None
+        return self.state(launch_id).status is not LaunchStatus.RUNNING
 
     def _pid(self, launch_id: str) -> int | None:
         path = self.folder / launch_id / "engine.pid"
         return int(path.read_text()) if path.exists() else None
 
     def _reason(self, launch_id: str) -> str:
-        return f"the engine ended without a result; {self._log(launch_id)}"
+        """Why there may be no results: what the engine said itself, else how it ended."""
+        folder = self.folder / launch_id
+        if not (folder / "engine.log").exists():
+            return "its engine was never started"
+        with (folder / "events.jsonl").open("rb") as events:
+            for event in map(_parse, events):
+                if event is not None and event["event"] == "batch.failed":
+                    return f"{event.get('message', '')} {event.get('remedy', '')}".strip()
+        process = self._processes.get(launch_id)
+        return f"{_ending(process.returncode if process else None)}; its log is {folder / 'engine.log'}"
 
-    def _log(self, launch_id: str) -> str:
-        return f"its log is {self.folder / launch_id / 'engine.log'}"
+
+def _ending(status: int | None) -> str:
+    if not status:
+        return "the engine ended without a result"
+    if status > 0:
+        return f"the engine ended with exit status {status}"
+    known = -status in signal.valid_signals()
+    return f"the engine was killed by {signal.Signals(-status).name if known else f'signal {-status}'}"
 
 
-def _ending(status: int) -> str:
-    if status < 0:
-        return f"the engine was killed by {signal.Signals(-status).name}"
-    return f"the engine ended with exit status {status}"
+def _unwritable(folder: Path, error: OSError) -> PermanentError:
+    return PermanentError(
+        "run_folder.failed", f"{folder} cannot be written: {error.strerror}.", "Check the disk, or use another --state."
+    )
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
@@ -128,7 +172,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
         return
 
 
-def _parse(line: str) -> dict[str, Any] | None:
+def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         event = json.loads(line)
     except ValueError:

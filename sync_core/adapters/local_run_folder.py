@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -27,48 +28,54 @@ class LocalRunFolder:
     def write_manifest(self, manifest: Manifest) -> str:
         path = self.batch(manifest.batch_id) / "manifest.json"
         if not path.exists():
-            _write_whole(path, to_json(manifest))
+            _write_once(path, to_json(manifest))
         return str(path)
 
     def read_manifest(self, batch_id: str) -> Manifest | None:
-        data = _read(self.batch(batch_id) / "manifest.json")
-        return None if data is None else from_json(Manifest, data)
+        return _read(Manifest, self.batch(batch_id) / "manifest.json")
 
     def read_result(self, batch_id: str, run_key: str) -> RunResult | None:
-        data = _read(self.batch(batch_id) / "results" / f"{run_key}.json")
-        return None if data is None else from_json(RunResult, data)
+        return _read(RunResult, self.batch(batch_id) / "results" / f"{run_key}.json")
 
     def discard(self, batch_id: str) -> None:
         shutil.rmtree(self.batch(batch_id), ignore_errors=True)
 
     def forget(self, before: datetime, kept: set[str]) -> int:
-        """Delete folders last touched before a time, except the batches in `kept`. Returns how many."""
         if not self.folder.exists():
             return 0
         limit = before.timestamp()
-        old = [path for path in self.folder.iterdir() if path.stat().st_mtime < limit and path.name not in kept]
+        old = [path for path in self.folder.iterdir() if path.name not in kept and path.stat().st_mtime < limit]
         for path in old:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
         return len(old)
 
 
-def _read(path: Path) -> Any:
+def _read[T](kind: type[T], path: Path) -> T | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return from_json(kind, json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise PermanentError(
+            "run_folder.unreadable", f"{path} cannot be read: {error}.", "Run it again: the target's ledger has it all."
+        ) from error
 
 
-def _write_whole(path: Path, content: Any) -> None:
-    """Write under a temporary name, then rename: a reader sees all of it or nothing, also after a power cut."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+def _write_once(path: Path, content: Any) -> None:
+    """Write under a temporary name, then link: all of it or nothing, the first one wins, also after a power cut."""
+    temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(content, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return
+        finally:
+            temporary.unlink()
     except OSError as error:
         raise PermanentError(
             "run_folder.failed",

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+from sync_core.adapters.sqlite_file import SqliteFile
 from sync_core.domain.codec import from_json, to_json
-from sync_core.domain.errors import PermanentError, RetryableError
 from sync_core.domain.run import PipelineRecord, RunRecord, RunState
 from sync_core.ports import Conflict, Stored
-
-SCHEMA_VERSION = 1
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS records (
@@ -29,43 +25,21 @@ CREATE INDEX IF NOT EXISTS runs_by_time ON runs (pipeline_id, created_at);
 
 
 class SqliteStore:
-    """A StateStore in `<folder>/state.db`. Every call opens its own connection, so threads and processes may share it.
-
-    Raises PermanentError when the file cannot be used, RetryableError when another process holds it too long.
-    """
+    """A StateStore in `<folder>/state.db`."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "state.db"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PermanentError(
-                "store.folder",
-                f"The state folder {folder} cannot be made: {error.strerror}.",
-                "Name another with --state.",
-            ) from error
-        with self._transaction() as database:
-            found = database.execute("PRAGMA user_version").fetchone()[0]
-            if found > SCHEMA_VERSION:
-                raise PermanentError(
-                    "store.too_new",
-                    f"{self.path} was written by a later version of uds.",
-                    "Use that version, or another --state folder: the targets' ledgers hold what matters.",
-                )
-            for statement in _TABLES.split(";"):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._file = SqliteFile(folder, _TABLES)
 
     def load(self, pipeline_id: str) -> Stored:
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             row = database.execute("SELECT tag, body FROM records WHERE pipeline_id = ?", (pipeline_id,)).fetchone()
-        if row is None:
-            return Stored(PipelineRecord(pipeline_id), None)
-        return Stored(from_json(PipelineRecord, json.loads(row[1])), str(row[0]))
+            if row is None:
+                return Stored(PipelineRecord(pipeline_id), None)
+            return Stored(from_json(PipelineRecord, json.loads(row[1])), str(row[0]))
 
     def save(self, stored: Stored, record: PipelineRecord, runs: Sequence[RunRecord] = ()) -> None:
         body = json.dumps(to_json(record))
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             if stored.tag is None:
                 statement = "INSERT INTO records VALUES (?, 1, ?) ON CONFLICT DO NOTHING"
                 changed = database.execute(statement, (record.pipeline_id, body)).rowcount
@@ -75,23 +49,24 @@ class SqliteStore:
             if changed != 1:
                 raise Conflict(record.pipeline_id)
             for run in runs:
-                values = (run.pipeline_id, run.run_key, run.created_at.isoformat(), json.dumps(to_json(run)))
+                created = run.created_at.astimezone(UTC).isoformat(timespec="microseconds")
+                values = (run.pipeline_id, run.run_key, created, json.dumps(to_json(run)))
                 database.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", values)
 
     def run(self, pipeline_id: str, run_key: str) -> RunRecord | None:
         statement = "SELECT body FROM runs WHERE pipeline_id = ? AND run_key = ?"
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             row = database.execute(statement, (pipeline_id, run_key)).fetchone()
-        return from_json(RunRecord, json.loads(row[0])) if row else None
+            return from_json(RunRecord, json.loads(row[0])) if row else None
 
     def runs(self, pipeline_id: str, limit: int) -> list[RunRecord]:
-        statement = "SELECT body FROM runs WHERE pipeline_id = ? ORDER BY created_at DESC LIMIT ?"
-        with self._transaction() as database:
+        statement = "SELECT body FROM runs WHERE pipeline_id = ? ORDER BY created_at DESC, run_key LIMIT ?"
+        with self._file.transaction() as database:
             rows = database.execute(statement, (pipeline_id, limit)).fetchall()
-        return [from_json(RunRecord, json.loads(row[0])) for row in rows]
+            return [from_json(RunRecord, json.loads(row[0])) for row in rows]
 
     def pipelines(self) -> Iterator[str]:
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             rows = database.execute("SELECT pipeline_id FROM records ORDER BY pipeline_id").fetchall()
         return iter([row[0] for row in rows])
 
@@ -103,35 +78,7 @@ class SqliteStore:
             for run in runs
             if not run.state.is_open and run.closed_at is not None and run.closed_at < before and run.run_key != kept
         ]
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             for run_key in old:
                 database.execute("DELETE FROM runs WHERE pipeline_id = ? AND run_key = ?", (pipeline_id, run_key))
         return len(old)
-
-    @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
-        """BEGIN IMMEDIATE to COMMIT, durable; rolled back when the block raises."""
-        database: sqlite3.Connection | None = None
-        try:
-            database = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-            database.execute("PRAGMA synchronous = FULL")
-            database.execute("BEGIN IMMEDIATE")
-            yield database
-            database.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise RetryableError(
-                    "store.locked", f"{self.path} is held by another process.", "Wait until it is done."
-                ) from error
-            raise PermanentError(
-                "store.failed", f"{self.path} cannot be used: {error}.", "Check the disk and the folder's permissions."
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise PermanentError(
-                "store.damaged",
-                f"{self.path} is no usable database: {error}.",
-                "Delete the state folder: the next run takes over the targets' ledgers.",
-            ) from error
-        finally:
-            if database is not None:
-                database.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 from pathlib import Path
 
 from sync_core.app import App, build
@@ -19,9 +20,13 @@ def open_catalog(config: Path, environment: str | None) -> Catalog:
 def open_app(state: Path) -> App:
     """The application on this machine. `UDS_ENGINE` replaces the command that starts the engine."""
     command = os.environ.get("UDS_ENGINE")
-    return build(Settings(state, tuple(command.split())) if command else Settings(state))
+    return build(Settings(state, tuple(shlex.split(command))) if command else Settings(state))
 
 
 def who() -> str:
     """The person at this machine, for the record of changes."""
-    return getpass.getuser()
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        # A container may run as a number that has no name.
+        return f"user {os.getuid()}"

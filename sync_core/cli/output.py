@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from sync_core.catalog.faults import CatalogError, Fault
@@ -23,6 +24,14 @@ def make_console(to_error: bool = False) -> Console:
 def print_json(document: Any) -> None:
     """One JSON document on standard output; dataclasses, enums and times as in the contracts."""
     print(json.dumps(to_json(document), ensure_ascii=False, indent=2))
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal, folded; unfolded when piped, so that each row is a line."""
+    console = make_console()
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(table, soft_wrap=False)
 
 
 def print_faults(faults: Sequence[Fault], to_error: bool = False) -> None:

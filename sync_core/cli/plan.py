@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -35,7 +36,9 @@ def plan(
     """Show the window, the exact SQL, the parts and the target's statements of a run, without running it."""
     catalog = open_catalog(config, environment)
     pipelines = catalog.select(names or ())
-    with show_progress([pipeline.pipeline_id for pipeline in pipelines], silent=True) as on_event:
+    with show_progress(
+        [pipeline.pipeline_id for pipeline in pipelines], silent=as_json or not sys.stderr.isatty()
+    ) as on_event:
         results = open_app(state).ask_engine(pipelines, catalog.connections, Action.PLAN, on_event)
     if as_json:
         print_json({"plans": [to_json(result) for result in results]})

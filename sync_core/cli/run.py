@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from sync_core.cli.output import make_console, print_json
 from sync_core.cli.progress import show_progress
 from sync_core.cli.words import duration, result_text
 from sync_core.domain.codec import to_json
-from sync_core.domain.errors import ConfigError
+from sync_core.domain.errors import ConfigError, SyncError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import Outcome, Range, RunKind, RunResult
 from sync_core.domain.watermark import Watermark
@@ -54,14 +55,23 @@ def run(
     app = open_app(state)
     with show_progress([pipeline.pipeline_id for pipeline in pipelines], silent=as_json) as on_event:
         results, refusals = app.run(pipelines, catalog.connections, on_event, kind, ranges)
-    app.forget()
+    with contextlib.suppress(SyncError):
+        # Housekeeping: the next run does it, and what this one did is to be told.
+        app.forget()
     if as_json:
         refused = [{"pipeline_id": refusal.pipeline_id, "error": _error(refusal)} for refusal in refusals]
         print_json({"runs": [to_json(result) for result in results]} | ({"refused": refused} if refused else {}))
     else:
         print_results(results, refusals)
-    if refusals or any(result.state is Outcome.FAILED for result in results):
+    if refusals or any(not is_done(result) for result in results):
         raise typer.Exit(1)
+
+
+def is_done(result: RunResult) -> bool:
+    """Whether what was asked has been done. A request that lost to another run was not; an ordinary run was, by it."""
+    if result.state is Outcome.SUPERSEDED:
+        return result.request_id is None
+    return result.state in (Outcome.SUCCEEDED, Outcome.UNCHANGED)
 
 
 def _what(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from sync_core.app import App
+from sync_core.catalog import Catalog
 from sync_core.cli.context import open_app, open_catalog
 from sync_core.cli.options import (
     DEFAULT_CONFIG,
@@ -19,18 +21,20 @@ from sync_core.cli.options import (
     JsonOption,
     StateOption,
 )
-from sync_core.cli.output import make_console, print_json
+from sync_core.cli.output import make_console, print_json, print_table
 from sync_core.cli.words import ago, duration, result_text, rows_text
 from sync_core.domain.codec import to_json
+from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import Outcome, RunRecord, RunState
-from sync_core.domain.watermark import Watermark
+from sync_core.domain.watermark import CursorType, Watermark
+from sync_core.ports import LaunchStatus
 
 STYLES = {
-    RunState.SUCCEEDED: "green",
-    RunState.FAILED: "bold red",
-    RunState.CANCELLED: "yellow",
-    RunState.BEGUN: "cyan",
-    RunState.LAUNCHED: "cyan",
+    "succeeded": "green",
+    "failed": "bold red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "stopped": "yellow",
 }
 DONE = (Outcome.SUCCEEDED, Outcome.UNCHANGED)
 
@@ -44,47 +48,69 @@ def status(
     """Show every pipeline's last sync, rows, watermark, lag, state and duration."""
     catalog = open_catalog(config, environment)
     app = open_app(state)
-    rows = [_status_of(app, pipeline_id) for pipeline_id in catalog.pipelines]
+    rows = [_status_of(app, catalog, pipeline) for pipeline in catalog.pipelines.values()]
     if as_json:
         print_json({"pipelines": rows})
         return
     table = _table("pipeline", "state", "last sync", "rows", "took", "watermark", "lag")
     now = app.now()
     for row in rows:
-        state_text = Text(row["state"], STYLES.get(row["state"], "dim"))
-        synced = ago(row["last_sync"], now)
-        lag = duration(row["lag_seconds"])
-        rows_written = row["rows"]
-        text = "" if rows_written is None else rows_text(rows_written)
         table.add_row(
-            Text(row["pipeline_id"]), state_text, synced, text, duration(row["seconds"]), row["watermark"], lag
+            Text(row["pipeline_id"]),
+            Text(row["state"], STYLES.get(row["state"], "dim")),
+            ago(row["last_sync"], now) if row["last_sync"] else "never",
+            "" if row["rows"] is None else rows_text(row["rows"]),
+            duration(row["seconds"]),
+            row["watermark"],
+            duration(row["lag_seconds"]),
         )
-    make_console().print(table, soft_wrap=False)
+    print_table(table)
+    for row in rows:
+        if row["error"] is not None:
+            make_console().print(f"{row['error'].message} {row['error'].remedy}".strip())
 
 
-def _status_of(app: App, pipeline_id: str) -> dict[str, Any]:
-    record = app.store.load(pipeline_id).record
-    runs = app.store.runs(pipeline_id, 50)
+def _status_of(app: App, catalog: Catalog, pipeline: Pipeline) -> dict[str, Any]:
+    record = app.store.load(pipeline.pipeline_id).record
+    runs = app.store.runs(pipeline.pipeline_id, 50)
     last = runs[0] if runs else None
     done = next((run for run in runs if run.result is not None and run.result.state in DONE), None)
+    result = last.result if last else None
     return {
-        "pipeline_id": pipeline_id,
-        "state": last.state if last else "never run",
+        "pipeline_id": pipeline.pipeline_id,
+        "state": state_word(app, last) if last else "never run",
         "last_sync": done.closed_at if done else None,
-        "rows": last.result.rows if last and last.result else None,
-        "seconds": last.result.seconds.total if last and last.result else None,
+        "rows": result.rows if result else None,
+        "seconds": result.seconds.total if result else None,
         "watermark": record.watermark.value if record.watermark else None,
-        "lag_seconds": lag_seconds(record.watermark, app.now()),
-        "error": last.result.error if last and last.result else None,
+        "lag_seconds": lag_seconds(record.watermark, _zone(catalog, pipeline), app.now()),
+        "error": result.error if result else None,
     }
 
 
-def lag_seconds(watermark: Watermark | None, now: datetime) -> float | None:
-    """How far a date or time lies behind now, in seconds, read as UTC; None for other cursors."""
+def state_word(app: App, run: RunRecord) -> str:
+    """The run's state; an open one is running, or stopped when its engine is gone and the next run will settle it."""
+    if not run.state.is_open:
+        return run.state.value
+    alive = app.launcher.state(run.launch_id or run.batch_id).status is LaunchStatus.RUNNING
+    return "running" if alive else "stopped"
+
+
+def _zone(catalog: Catalog, pipeline: Pipeline) -> tzinfo:
+    """The zone in which the cursor's values are written, as far as the configuration knows it (R11a)."""
+    own = pipeline.cursor.timezone if pipeline.cursor else None
+    name = own or catalog.connections[pipeline.source.connection].timezone
+    return ZoneInfo(name) if name else UTC
+
+
+def lag_seconds(watermark: Watermark | None, zone: tzinfo, now: datetime) -> float | None:
+    """How far a date or time lies behind now, in seconds; None for other cursors."""
     if watermark is None or not watermark.type.is_temporal:
         return None
+    if watermark.type is CursorType.TIMESTAMP_TZ:
+        zone = UTC
     moment = datetime.fromisoformat(watermark.value[:26].removesuffix("Z"))
-    return max(0.0, (now - moment.replace(tzinfo=UTC)).total_seconds())
+    return max(0.0, (now - moment.replace(tzinfo=zone)).total_seconds())
 
 
 def history(
@@ -97,7 +123,8 @@ def history(
 ) -> None:
     """Show a pipeline's runs, newest first."""
     pipeline = open_catalog(config, environment).select([name])[0]
-    runs = open_app(state).store.runs(pipeline.pipeline_id, limit)
+    app = open_app(state)
+    runs = app.store.runs(pipeline.pipeline_id, limit)
     if as_json:
         print_json({"pipeline_id": pipeline.pipeline_id, "runs": [to_json(run) for run in runs]})
         return
@@ -106,13 +133,16 @@ def history(
         return
     table = _table("begun (UTC)", "kind", "state", "took", "what")
     for run in runs:
-        table.add_row(f"{run.created_at:%Y-%m-%d %H:%M:%S}", run.kind.value, _state(run), _took(run), _what(run))
-    make_console().print(table, soft_wrap=False)
+        table.add_row(f"{run.created_at:%Y-%m-%d %H:%M:%S}", run.kind.value, _state(app, run), _took(run), _what(run))
+    print_table(table)
 
 
-def _state(run: RunRecord) -> Text:
-    word = run.result.state.value if run.result and run.state is RunState.SUCCEEDED else run.state.value
-    return Text(f"{word}, late success" if run.late_success else word, STYLES[run.state])
+def _state(app: App, run: RunRecord) -> Text:
+    word = state_word(app, run)
+    style = STYLES[word]
+    if run.result and run.state is RunState.SUCCEEDED:
+        word = run.result.state.value
+    return Text(f"{word}, late success" if run.late_success else word, style)
 
 
 def _took(run: RunRecord) -> str:

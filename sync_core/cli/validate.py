@@ -43,16 +43,25 @@ def validate(
         raise typer.Exit(2) from error
     connections, pipelines = len(catalog.connections), len(catalog.pipelines)
     results = _ask(catalog, state) if live else []
-    failed = [result for result in results if result.state is Outcome.FAILED]
+    failed = [result for result in results if result.state is Outcome.FAILED or result.problems]
     if as_json:
         document: dict[str, Any] = {"faults": [], "connections": connections, "pipelines": pipelines}
         print_json(document | ({"live": [to_json(result) for result in results]} if live else {}))
     else:
         print(f"{count(connections, 'connection')}, {count(pipelines, 'pipeline')}: no faults.")
         for result in results:
-            print(f"{result.pipeline_id}: {result_text(result) if result in failed else 'ready to run'}")
+            _print(result)
     if failed:
         raise typer.Exit(1)
+
+
+def _print(result: RunResult) -> None:
+    """One line a pipeline, or one a problem."""
+    lines = [f"{problem.message} → {problem.remedy}".removesuffix(" → ") for problem in result.problems]
+    if result.state is Outcome.FAILED:
+        lines.insert(0, result_text(result))
+    for line in lines or ["ready to run"]:
+        print(f"{result.pipeline_id}: {line.removeprefix(f'Pipeline {result.pipeline_id}: ')}")
 
 
 def _ask(catalog: Catalog, state: Path) -> list[RunResult]:

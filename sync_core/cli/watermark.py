@@ -51,7 +51,7 @@ def show(
         print(f"  {when}  {change.who}: {_shown(change.before)} → {_shown(change.after)}  ({change.reason})")
 
 
-@commands.command("set")
+@commands.command("set", context_settings={"ignore_unknown_options": True})  # VALUE may be -5
 def set_value(
     name: Name,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="A cursor value: 2024-01-31T23:59:59, 42, ...")],
