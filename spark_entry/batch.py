@@ -103,6 +103,8 @@ class Batch:
         try:
             session = self._spark.newSession()
             session.conf.set("spark.sql.ansi.enabled", "true")
+            # Else a filter on a date between 5 and 14 October 1582 reaches Parquet as a date ten days later.
+            session.conf.set("spark.sql.datetime.java8API.enabled", "true")
             adapters += [self._adapter(pipeline.source.connection, session)]
             adapters += [self._adapter(pipeline.target.connection, session)]
             execution = Execution(

@@ -16,6 +16,7 @@ from spark_entry.schema import find
 from spark_entry.transforms import quote
 from sync_core.domain.errors import PermanentError
 from sync_core.domain.run import RunKind
+from sync_core.domain.watermark import CursorType
 
 LEDGER_RENEWAL = timedelta(days=7)
 """A ledger older than this is committed anew without rows, so that it never leaves Delta's history (R13)."""
@@ -46,11 +47,29 @@ def find_difference(commit: Commit, state: TargetState, frame: DataFrame, now: d
     still = _stands_still(commit, state)
     if commit.merge_keys and not still:
         return Difference(frame, unchanged=False)
+    if not commit.merge_keys and _reads_changes_once(commit, state):
+        return _settle(commit, state, Difference(frame, unchanged=False), now)
     there = _target_rows(commit, state)
     if not commit.merge_keys:
         columns = [column.name for column in commit.schema.written if find(state.columns, column.name)]
         frame = load.subtract(frame, there, commit.keys, commit.cursor, columns)
     return _settle(commit, state, Difference(frame, unchanged=False), now, there if commit.merge_keys else None)
+
+
+def _reads_changes_once(commit: Commit, state: TargetState) -> bool:
+    """Whether the rows are a change feed's after the ledger's version: none was ever read, and equal rows are new ones.
+
+    After a reset, and in a backfill, they may have been read before and are compared like any others.
+    """
+    begin, cursor = commit.planned.begin, commit.planned.pipeline.cursor
+    return (
+        cursor is not None
+        and cursor.type is CursorType.VERSION
+        and begin.kind is RunKind.INCREMENTAL
+        and state.ledger is not None
+        and begin.epoch == state.ledger.epoch
+        and commit.planned.fixed.window.low is not None
+    )
 
 
 def _settle(

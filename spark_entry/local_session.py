@@ -10,18 +10,13 @@ import pyspark
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
+from spark_entry.local_jars import find_jars
 from sync_core.domain.errors import PermanentError
 
 DELTA = {"4.0": "io.delta:delta-spark_2.13:4.0.0", "4.1": "io.delta:delta-spark_2.13:4.1.0"}
 """Delta Lake's coordinate by Spark version; from 4.2 on it carries Spark's version in its name."""
 
 UTC_NAMES = ("UTC", "Etc/UTC", "Z", "GMT")
-
-IVY_SETTINGS = """<ivysettings>
-  <settings defaultResolver="central"/>
-  <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
-</ivysettings>
-"""
 
 LOGGING = """rootLogger.level = warn
 rootLogger.appenderRef.stderr.ref = stderr
@@ -52,19 +47,28 @@ def delta_package() -> str:
     return DELTA.get(version, f"io.delta:delta-spark_{version}_2.13:4.4.0")
 
 
+def driver_memory() -> str:
+    """A quarter of this machine's memory, from 1 to 8 GiB; UDS_DRIVER_MEMORY says otherwise."""
+    asked = os.environ.get("UDS_DRIVER_MEMORY")
+    if asked:
+        return asked
+    mebibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return f"{min(8192, max(1024, mebibytes // 4))}m"
+
+
 def _local(packages: list[str], application: str) -> SparkSession:
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "universal-data-sync"
     folder.mkdir(parents=True, exist_ok=True)
-    ivy, logging = folder / "ivysettings.xml", folder / "log4j2.properties"
-    for path, text in ((ivy, IVY_SETTINGS), (logging, LOGGING)):
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+    # On the JVM's own class path, not as spark.jars: nothing is resolved or copied at each start.
+    jars = find_jars(packages, folder)
+    logging = folder / "log4j2.properties"
+    if not logging.exists() or logging.read_text(encoding="utf-8") != LOGGING:
+        logging.write_text(LOGGING, encoding="utf-8")
     java = f"-Duser.timezone=UTC -Dlog4j2.configurationFile={logging.as_uri()} -Dderby.system.home={folder}"
     builder = SparkSession.builder.appName(application).master(os.environ.get("UDS_SPARK_MASTER", "local[*]"))
     settings = {
-        "spark.jars.packages": ",".join(packages),
-        "spark.jars.ivySettings": str(ivy),
-        "spark.driver.memory": os.environ.get("UDS_DRIVER_MEMORY", "2g"),
+        "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
+        "spark.driver.memory": driver_memory(),
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.extraJavaOptions": java,
@@ -74,8 +78,10 @@ def _local(packages: list[str], application: str) -> SparkSession:
         "spark.sql.ansi.enabled": "true",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        # Small tables on one machine: Delta's own default computes a snapshot in 50 tasks.
+        # Small tables on one machine: Delta's own default computes a snapshot in 50 tasks, and planning anew
+        # after each shuffle costs a quarter of a small merge.
         "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.adaptive.enabled": "false",
         "spark.sql.shuffle.partitions": str(max(2, os.cpu_count() or 2)),
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
     }
@@ -83,11 +89,11 @@ def _local(packages: list[str], application: str) -> SparkSession:
         builder = builder.config(name, value)
     try:
         return builder.getOrCreate()
-    except PySparkRuntimeError as error:
+    except (PySparkRuntimeError, OSError) as error:
         raise PermanentError(
             "engine.start",
-            f"Spark did not start here with the drivers {', '.join(packages)}.",
-            "Java 17 or later must be on the PATH and Maven Central be reachable the first time; the log says which failed.",
+            "Spark did not start here.",
+            "Java 17 or later must be on the PATH; the log says what failed.",
         ) from error
 
 

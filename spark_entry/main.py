@@ -13,7 +13,8 @@ from spark_entry.adapters.registry import driver_packages
 from spark_entry.batch import Batch
 from spark_entry.events import to_standard_output, write_event
 from spark_entry.local_session import build_session
-from spark_entry.secrets import find_secrets
+from spark_entry.redacted_log import redacted_standard_error
+from spark_entry.secrets import Secrets, find_secrets
 from sync_core.domain.codec import from_json, to_json
 from sync_core.domain.errors import PermanentError, SyncError
 from sync_core.domain.run import CONTRACT_VERSION, Manifest, RunResult
@@ -24,8 +25,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="uds-engine", description="Move the rows of one batch.")
     parser.add_argument("--manifest", type=Path, required=True, help="path of the batch's manifest.json")
     path: Path = parser.parse_args(arguments).manifest
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    to_standard_output()
+    secrets: list[Secrets] = []
+    with redacted_standard_error(lambda line: secrets[0].redact(line) if secrets else line):
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        to_standard_output()
+        return _run(path, secrets)
+
+
+def _run(path: Path, secrets: list[Secrets]) -> int:
+    """Run the batch; `secrets` is filled as soon as there is a place to find them."""
     try:
         manifest = read_manifest(path)
         spark = build_session(driver_packages(manifest.connections.values()), f"uds {manifest.batch_id[:12]}")
@@ -36,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     results = path.parent / "results"
     results.mkdir(exist_ok=True)
     write_event("batch.started", batch_id=manifest.batch_id, runs=len(manifest.runs), spark=spark.version)
-    Batch(spark, manifest, find_secrets(), lambda result: write_result(results, result)).run()
+    secrets.append(find_secrets())
+    Batch(spark, manifest, secrets[0], lambda result: write_result(results, result)).run()
     write_event("batch.finished", batch_id=manifest.batch_id)
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         spark.stop()

@@ -12,8 +12,21 @@ from spark_entry.ledger import LedgerEntry
 DATA_OPERATIONS = ("WRITE", "MERGE")
 """Commits of this product; ALTER TABLE and others may inherit a session's userMetadata and are no loads."""
 
-_REPLACING = ("RESTORE", "REPLACE TABLE", "CREATE OR REPLACE TABLE", "REPLACE TABLE AS SELECT", "TRUNCATE")
-_REPLACING_TOO = ("CREATE OR REPLACE TABLE AS SELECT", "CLONE")
+_REPLACING = (
+    "RESTORE",
+    "CLONE",
+    "TRUNCATE",
+    "REPLACE TABLE",
+    "REPLACE TABLE AS SELECT",
+    "CREATE OR REPLACE TABLE",
+    "CREATE OR REPLACE TABLE AS SELECT",
+)
+"""Operations that take all rows away. TRUNCATE TABLE of open-source Delta is a DELETE where true."""
+
+_ALL_ROWS: tuple[list[str], ...] = ([], ["true"])
+
+Identity = tuple[int, int, str]
+"""Epoch, generation and run key: what tells one load from another."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,10 @@ class Past:
     entries: tuple[LedgerEntry, ...]
     disturbed: str | None
 
+    @property
+    def ledger(self) -> LedgerEntry | None:
+        return self.entries[0] if self.entries else None
+
 
 @dataclass(frozen=True)
 class PastCommit:
@@ -30,7 +47,7 @@ class PastCommit:
 
     version: int
     operation: str
-    parameters: Mapping[str, str]
+    parameters: Mapping[str, str | None]
     metrics: Mapping[str, str]
     user_metadata: str | None
 
@@ -41,7 +58,8 @@ class PastCommit:
         entry = LedgerEntry.from_text(self.user_metadata)
         if entry is None or entry.pipeline_id != pipeline_id:
             return None
-        return replace(entry, commit_version=self.version, rows=self.inserted + self.updated)
+        rows = self.inserted + self.updated
+        return replace(entry, commit_version=self.version, rows=rows, holds_rows=entry.holds_rows or rows > 0)
 
     @property
     def inserted(self) -> int:
@@ -54,17 +72,16 @@ class PastCommit:
 
     @property
     def replaces_rows(self) -> bool:
-        """Whether it took rows away that a ledger before it counted on."""
-        if self.operation in _REPLACING or self.operation in _REPLACING_TOO:
-            return True
+        """Whether it took all rows away that a ledger before it counted on."""
         if self.operation == "DELETE":
-            return json.loads(self.parameters.get("predicate") or "[]") in ([], ["true"])
-        overwrites = self.operation == "WRITE" and self.parameters.get("mode") == "Overwrite"
-        return overwrites and LedgerEntry.from_text(self.user_metadata) is None
+            return _predicates(self.parameters.get("predicate")) in _ALL_ROWS
+        if self.operation == "WRITE":
+            return self.parameters.get("mode") == "Overwrite" and not self.parameters.get("predicate")
+        return self.operation in _REPLACING
 
 
 def read_past(commits: Iterable[PastCommit], pipeline_id: str) -> Past:
-    """Walk back through `commits`, newest first."""
+    """Walk back through `commits`, newest first. Another pipeline's full refresh disturbs, too."""
     entries: list[LedgerEntry] = []
     disturbed: str | None = None
     for commit in commits:
@@ -76,6 +93,11 @@ def read_past(commits: Iterable[PastCommit], pipeline_id: str) -> Past:
     return Past(tuple(entries), disturbed if entries else None)
 
 
+def identity(entry: LedgerEntry | None) -> Identity | None:
+    """What the fence compares."""
+    return (entry.epoch, entry.generation, entry.run_key) if entry else None
+
+
 def to_commit(row: Mapping[str, Any]) -> PastCommit:
     """A row of DESCRIBE HISTORY as a value."""
     return PastCommit(
@@ -85,3 +107,11 @@ def to_commit(row: Mapping[str, Any]) -> PastCommit:
         row["operationMetrics"] or {},
         row["userMetadata"],
     )
+
+
+def _predicates(text: str | None) -> object:
+    """The predicates of a DELETE: a JSON list of texts; what cannot be read is taken as a predicate."""
+    try:
+        return json.loads(text or "[]")
+    except ValueError:
+        return [text]

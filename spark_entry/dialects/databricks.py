@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from sync_core.domain.watermark import CursorType, Watermark
 
+MAPPING = ("delta.columnMapping.mode", "name")
+"""The table property under which Delta takes names with spaces and punctuation."""
+
+_INTEGERS = ("tinyint", "smallint", "int", "bigint")
+_BIGINT = (-(2**63), 2**63 - 1)
+_WIDE = Context(prec=120)
 _TYPES = {
-    CursorType.DATE: "DATE",
-    CursorType.TIMESTAMP: "TIMESTAMP_NTZ",
-    CursorType.TIMESTAMP_TZ: "TIMESTAMP",
+    CursorType.DATE: "date",
+    CursorType.TIMESTAMP: "timestamp_ntz",
+    CursorType.TIMESTAMP_TZ: "timestamp",
 }
 
 
@@ -23,17 +31,42 @@ def text(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def cursor_type(column_type: str) -> CursorType | None:
+    """The cursor type that a column of this Spark SQL type can be; None when its order cannot be relied on."""
+    if column_type in _INTEGERS or column_type.startswith("decimal("):
+        return CursorType.NUMBER
+    return next((kind for kind, name in _TYPES.items() if name == column_type), None)
+
+
 def literal(mark: Watermark, column_type: str, *, upwards: bool) -> str:
-    """A literal of the column's type. Digits below a microsecond are rounded outwards, so that no row is left out."""
+    """A literal of the column's type. Digits that the column cannot hold are rounded outwards: no row is left out."""
     if mark.type is CursorType.NUMBER:
-        return f"CAST('{mark.value}' AS DECIMAL(38,{_scale(mark.value)}))"
+        return _number(Decimal(mark.value), column_type, upwards=upwards)
     if mark.type is CursorType.ROWVERSION:
         return f"X'{mark.value[2:]}'"
     if mark.type is CursorType.VERSION:
         return mark.value
     value = mark.to_microsecond(upwards=upwards).value
-    kind = column_type.upper() if column_type in ("date", "timestamp_ntz", "timestamp") else _TYPES[mark.type]
-    return f"CAST('{value}' AS {kind})"
+    kind = column_type if column_type in _TYPES.values() else _TYPES[mark.type]
+    return f"CAST('{value}' AS {kind.upper()})"
+
+
+def _number(value: Decimal, column_type: str, *, upwards: bool) -> str:
+    """A bare integer for integer columns, so that files are skipped by their statistics; else the shortest decimal."""
+    scale = 0 if column_type in _INTEGERS else 38
+    match = re.fullmatch(r"decimal\((\d+),\s*(\d+)\)", column_type)
+    if match:
+        scale = int(match[2])
+    if -int(value.as_tuple().exponent) > scale:
+        value = value.quantize(
+            Decimal(1).scaleb(-scale), rounding=ROUND_CEILING if upwards else ROUND_FLOOR, context=_WIDE
+        )
+    plain = f"{value:f}"
+    if column_type in _INTEGERS and _BIGINT[0] < value <= _BIGINT[1]:
+        return f"{int(value)}L"
+    whole, _, fraction = plain.lstrip("-").partition(".")
+    digits = min(38, max(1, len(whole.lstrip("0")) + len(fraction)))
+    return f"CAST('{plain}' AS DECIMAL({digits},{min(digits, len(fraction))}))"
 
 
 def between(
@@ -49,14 +82,40 @@ def between(
     return f"({condition}) OR {name} IS NULL" if with_nulls else condition
 
 
+def probe(table: str, column: str, kind: CursorType, settle_seconds: float, zone: str) -> str:
+    """One scan: the safe value, the highest, NULLs, values later than the clock, and the clock in UTC.
+
+    `zone` is the one that dates and timestamps without a zone are written in.
+    """
+    name = quote(column)
+    clock = "current_timestamp()"
+    if kind is not CursorType.TIMESTAMP_TZ:
+        clock = f"convert_timezone('UTC', {text(zone)}, CAST(current_timestamp() AS TIMESTAMP_NTZ))"
+    settled = f"{clock} - INTERVAL {round(settle_seconds * 1_000_000)} MICROSECOND"
+    bound = f"CAST({settled} AS DATE)" if kind is CursorType.DATE else settled
+    safe = f"CAST(MAX({name}) FILTER (WHERE {name} <= {bound}) AS STRING)" if kind.is_temporal else "NULL"
+    future = f"COUNT_IF({name} > {clock})" if kind.is_temporal else "0"
+    return (
+        f"SELECT {safe} AS safe, CAST(MAX({name}) AS STRING) AS highest, COUNT_IF({name} IS NULL) AS nulls, "
+        f"{future} AS future, CAST(CAST(current_timestamp() AS TIMESTAMP_NTZ) AS STRING) AS clock FROM {table}"
+    )
+
+
+def needs_mapping(name: str) -> bool:
+    """Whether Delta takes this column name only under column mapping."""
+    return any(character in " ,;{}()\n\t=" for character in name)
+
+
 def create_table(table: str, columns: Sequence[tuple[str, str]]) -> str:
     """A Delta table; `columns` are (name, Spark SQL type)."""
     definitions = ", ".join(f"{quote(name)} {kind}" for name, kind in columns)
-    return f"CREATE TABLE {table} ({definitions}) USING DELTA"
+    mapped = any(needs_mapping(name) for name, _ in columns)
+    properties = f" TBLPROPERTIES ({text(MAPPING[0])} = {text(MAPPING[1])})" if mapped else ""
+    return f"CREATE TABLE {table} ({definitions}) USING DELTA{properties}"
 
 
 def add_columns(table: str, columns: Sequence[tuple[str, str]]) -> str:
-    """Columns as (name, Spark SQL type)."""
+    """Columns added at the end; `columns` are (name, Spark SQL type)."""
     definitions = ", ".join(f"{quote(name)} {kind}" for name, kind in columns)
     return f"ALTER TABLE {table} ADD COLUMNS ({definitions})"
 
@@ -67,14 +126,14 @@ def set_property(table: str, name: str, value: str) -> str:
 
 
 def widen(table: str, column: str, kind: str) -> str:
-    """Give a column a wider type; type widening must be on."""
+    """A column's wider type; needs delta.enableTypeWidening."""
     return f"ALTER TABLE {table} ALTER COLUMN {quote(column)} TYPE {kind}"
 
 
 def merge(
-    table: str, source: str, columns: Sequence[str], keys: Sequence[str], cursor: str | None, future: str | None
+    table: str, source: str, columns: Mapping[str, str], keys: Sequence[str], cursor: str | None, future: str | None
 ) -> str:
-    """Update rows that differ and are not newer, insert the others (R14).
+    """Update rows that differ and are not newer, insert the others (R14). `columns` are name to Spark SQL type.
 
     `future` is the literal of the read bound: a target cursor above it is a future date that was corrected.
     """
@@ -85,18 +144,22 @@ def merge(
     values = ", ".join(f"s.{quote(column)}" for column in columns)
     lines = [f"MERGE INTO {table} AS t", f"USING {source} AS s", f"ON {same}"]
     if others:
-        differs = " AND ".join(f"t.{quote(column)} <=> s.{quote(column)}" for column in others)
+        equal = " AND ".join(_equal(column, columns[column]) for column in others)
         guard = f" AND ({_not_older(cursor, future)})" if cursor and cursor in columns else ""
-        lines.append(f"WHEN MATCHED AND NOT ({differs}){guard} THEN UPDATE SET {assignments}")
+        lines.append(f"WHEN MATCHED AND NOT ({equal}){guard} THEN UPDATE SET {assignments}")
     lines.append(f"WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})")
     return "\n".join(lines)
+
+
+def _equal(column: str, kind: str) -> str:
+    """NULL-safe equality; maps and variants have none of their own."""
+    ours, theirs = f"t.{quote(column)}", f"s.{quote(column)}"
+    if "map<" in kind or "variant" in kind:
+        return f"to_json({ours}) <=> to_json({theirs})"
+    return f"{ours} <=> {theirs}"
 
 
 def _not_older(cursor: str, future: str | None) -> str:
     name = quote(cursor)
     guard = f"t.{name} IS NULL OR s.{name} >= t.{name}"
     return f"{guard} OR t.{name} > {future}" if future else guard
-
-
-def _scale(value: str) -> int:
-    return min(38, len(value.partition(".")[2]))

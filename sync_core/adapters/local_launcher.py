@@ -42,7 +42,7 @@ class LocalLauncher:
             (self.folder / batch_id).mkdir(parents=True, exist_ok=True)
             lock = os.open(self.folder / batch_id / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise _unwritable(self.folder / batch_id, error) from error
+            raise _unusable(self.folder / batch_id, error) from error
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,7 +78,7 @@ class LocalLauncher:
             (folder / "engine.pid").write_text(str(process.pid))
         except OSError as error:
             if batch_id in self._processes:
-                raise _unwritable(folder, error) from error
+                raise _unusable(folder, error) from error
             raise PermanentError(
                 "launch.failed",
                 f"The engine {self.command[0]} cannot be started: {error.strerror}.",
@@ -88,8 +88,10 @@ class LocalLauncher:
     def state(self, launch_id: str) -> LaunchState:
         try:
             lock = (self.folder / launch_id / "engine.lock").open("rb")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return LaunchState(LaunchStatus.UNKNOWN, "its run folder is gone")
+        except OSError as error:
+            raise _unusable(self.folder / launch_id, error) from error
         with lock:
             try:
                 # Shared: two who look at once must not take each other for the engine.
@@ -159,9 +161,9 @@ def _ending(status: int | None) -> str:
     return f"the engine was killed by {signal.Signals(-status).name if known else f'signal {-status}'}"
 
 
-def _unwritable(folder: Path, error: OSError) -> PermanentError:
+def _unusable(folder: Path, error: OSError) -> PermanentError:
     return PermanentError(
-        "run_folder.failed", f"{folder} cannot be written: {error.strerror}.", "Check the disk, or use another --state."
+        "run_folder.failed", f"{folder} cannot be used: {error.strerror}.", "Check the disk, or use another --state."
     )
 
 

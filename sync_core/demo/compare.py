@@ -18,9 +18,9 @@ from spark_entry.local_session import build_session
 def measure(frame: DataFrame) -> list[str]:
     """Rows, and the sum of a hash over every value's text, which no order of rows changes."""
     columns = sorted(frame.columns, key=str.lower)
-    values = [F.coalesce(frame[name].cast("string"), F.lit("∅")) for name in columns]
-    digest = F.sum(F.xxhash64(F.concat_ws("|", *values)).cast("decimal(38,0)"))
-    row = frame.agg(F.count(F.lit(1)), digest).head()
+    values = [F.coalesce(frame[name].cast("string"), F.lit("\u2205")) for name in columns]
+    digest = F.sum(F.xxhash64(F.concat_ws("\u001f", *values)).cast("decimal(38,0)"))
+    row = frame.agg(F.count(F.lit(1)), F.coalesce(digest, F.lit(0))).head()
     return [] if row is None else [str(row[0]), str(row[1])]
 
 

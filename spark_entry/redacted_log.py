@@ -1,0 +1,42 @@
+"""The engine's log without secrets, whoever writes it: this program, Spark's JVM, or a driver within it (P26)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+_END = b"\x00uds: end of log\n"
+
+
+@contextmanager
+def redacted_standard_error(redact: Callable[[str], str]) -> Generator[None]:
+    """Pass all that this process and its children print to standard error through `redact`, line by line.
+
+    Begin before the JVM starts, which inherits it.
+    """
+    sys.stderr.flush()
+    outside = os.dup(2)
+    reading, writing = os.pipe()
+    os.dup2(writing, 2)
+    os.close(writing)
+
+    def copy() -> None:
+        with os.fdopen(reading, "rb") as lines, os.fdopen(os.dup(outside), "wb", buffering=0) as log:
+            for line in lines:
+                if line == _END:
+                    return
+                log.write(redact(line.decode("utf-8", "replace")).encode())
+
+    thread = threading.Thread(target=copy, name="uds-log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.write(2, _END)
+        os.dup2(outside, 2)
+        os.close(outside)
+        thread.join(timeout=10)

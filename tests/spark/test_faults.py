@@ -1,0 +1,93 @@
+"""What goes wrong outside is one clear sentence, and harms no neighbour in the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+
+import pytest
+
+from sync_core.domain.connection import SecretReference
+from sync_core.domain.pipeline import Pipeline, Source, Target
+from sync_core.domain.run import Outcome
+from tests.support.world import World
+
+EXPECTED = {
+    "wrong_host": ("database.unreachable", "retryable"),
+    "wrong_name": ("database.unreachable", "retryable"),
+    "wrong_password": ("database.sign_in", "permanent"),
+    "no_secret": ("secret.missing", "permanent"),
+    "no_database": ("database.sign_in", "permanent"),
+    "no_table": ("source.missing", "permanent"),
+    "no_column": ("column.missing", "permanent"),
+    "may_not_read": ("database.denied", "permanent"),
+    "may_not_write": ("database.denied", "permanent"),
+    "wrong_target_host": ("database.unreachable", "retryable"),
+    "wrong_target_password": ("database.sign_in", "permanent"),
+    "lake_is_a_file": ("", "permanent"),
+}
+
+
+@pytest.fixture
+def stranger(world: World) -> Generator[str]:
+    """A role that may sign in, and nothing more."""
+    name = f"r{world.source}"
+    world.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'stranger'", f"GRANT USAGE ON SCHEMA {world.source} TO {name}")
+    yield name
+    world.sql(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+def test_each_fault_is_one_sentence_and_neighbours_are_unharmed(
+    world: World, stranger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.orders((1, "a", "2024-01-01"))
+    (world.folder / "file").write_text("not a folder")
+    source, target = world.connections["pg"], world.connections["postgresql"]
+    signed_in = {"username": stranger, "secret": SecretReference("tests", "stranger")}
+    environment = world.environment | {"UDS_SECRET_TESTS_STRANGER": "stranger", "UDS_SECRET_TESTS_WRONG": "wrong-pa55"}
+    monkeypatch.setattr(World, "environment", property(lambda _world: environment))
+    wrong = SecretReference("tests", "wrong")
+    for name, connection in {
+        "wrong_host": replace(source, port=1),
+        "wrong_name": replace(source, host="no-such-host.invalid"),
+        "wrong_password": replace(source, secret=wrong),
+        "no_secret": replace(source, secret=SecretReference("tests", "nowhere")),
+        "no_database": replace(source, database="nowhere"),
+        "may_not_read": replace(source, **signed_in),
+        "may_not_write": replace(target, **signed_in),
+        "wrong_target_host": replace(target, port=1),
+        "wrong_target_password": replace(target, secret=wrong),
+        "lake_is_a_file": replace(world.connections["delta"], path=str(world.folder / "file")),
+    }.items():
+        world.connections[name] = replace(connection, name=name)
+
+    def broken(name: str) -> Pipeline:
+        pipeline = world.pipeline("delta", name=name)
+        match name:
+            case "no_table":
+                return replace(pipeline, source=Source("pg", "ordres"))
+            case "no_column":
+                return replace(pipeline, merge_keys=("idd",))
+            case "may_not_write" | "wrong_target_host" | "wrong_target_password" | "lake_is_a_file":
+                return replace(pipeline, target=Target(name, name))
+            case _:
+                return replace(pipeline, source=Source(name, "orders"))
+
+    good = world.pipelines()
+    failing = [broken(name) for name in EXPECTED]
+    results = world.run(good[0], *failing, good[1])
+    assert {result.state for result in (results[0], results[-1])} == {Outcome.SUCCEEDED}
+    world.assert_equal(*good)
+    faults: list[str] = []
+    for result in results[1:-1]:
+        code, kind = EXPECTED[result.pipeline_id]
+        error = result.error
+        assert error is not None, result
+        shown = f"{result.pipeline_id}: {error.code} {error.kind}: {error.message} | {error.remedy}"
+        fine = (code in ("", error.code)) and error.kind == kind and "\n" not in error.message and error.remedy
+        if not fine or len(error.message) > 600 or "Exception" in error.message or "wrong-pa55" in shown:
+            faults.append(shown)
+        assert world.record(world.pipeline("delta", name=result.pipeline_id)).open_run is None
+    assert not faults, "\n".join(faults)
+    assert not list((world.folder / "lake").glob("wrong_*"))
+    assert world.staging_tables() == []
