@@ -97,5 +97,5 @@ def _unreachable(packages: Sequence[str], why: str) -> PermanentError:
     return PermanentError(
         "engine.jars",
         f"The drivers {', '.join(packages)} could not be fetched from Maven Central: {why[:300]}.",
-        "The first run needs Java 17 or later on the PATH and repo1.maven.org; later ones need no network.",
+        "The first run needs Java 17 or later on the PATH and Maven Central; later ones need no network.",
     )

@@ -21,7 +21,7 @@ _REPLACING = (
     "CREATE OR REPLACE TABLE",
     "CREATE OR REPLACE TABLE AS SELECT",
 )
-"""Operations that take all rows away. TRUNCATE TABLE of open-source Delta is a DELETE where true."""
+"""Operations that take all rows away; a DELETE where true and an overwrite do as well."""
 
 _ALL_ROWS: tuple[list[str], ...] = ([], ["true"])
 

@@ -134,10 +134,14 @@ class DeltaTables:
             return PermanentError(
                 "target.full", f"Connection {self.connection.name}: the disk is full.", "Make room, then run it again."
             )
-        first = f"Connection {self.connection.name}: {(text.splitlines() or [''])[0][:300]}"
+        lines = text.splitlines() or [""]
+        named = next((line for line in lines if _CONDITION.search(line)), lines[0])
+        first = f"Connection {self.connection.name}: {named[max(0, named.find('[')) :][:300]}"
         if "PERMISSION_DENIED" in text or "INSUFFICIENT_PERMISSIONS" in text or "AccessControlException" in text:
             return PermanentError("database.denied", first, "Grant the run's principal what is named there.")
-        if isinstance(error, PySparkException) and condition_of(error).startswith("DELTA_"):
+        if condition_of(error) == "DELTA_CANNOT_CREATE_LOG_PATH":
+            return PermanentError("target.unwritable", first, "Check the path and who may write there.")
+        if condition_of(error).startswith("DELTA_"):
             return PermanentError("delta.failed", first, "")
         return None
 

@@ -238,7 +238,10 @@ def find_fault(error: BaseException) -> DatabaseFault | None:
     """The driver's fault behind an error of a Spark job or of the gateway; None when there is none."""
     gateway = _active_gateway()
     seen: BaseException | None = error
-    while seen is not None:
+    # Bounded: pyspark raises errors that it does not know from themselves.
+    for _ in range(20):
+        if seen is None:
+            break
         if isinstance(seen, DatabaseFailed):
             return seen.fault
         thrown = getattr(seen, "java_exception", None) or getattr(seen, "_origin", None)

@@ -50,7 +50,7 @@ def test_others_in_between_do_not_hide_it(loaded: Loader) -> None:
 @pytest.mark.parametrize(
     ("statement", "operation"),
     [
-        ("TRUNCATE TABLE TABLE_NAME", "DELETE"),
+        ("TRUNCATE TABLE TABLE_NAME", "TRUNCATE"),
         ("DELETE FROM TABLE_NAME", "DELETE"),
         ("INSERT OVERWRITE TABLE_NAME SELECT * FROM TABLE_NAME WHERE id = 1", "WRITE"),
         ("RESTORE TABLE TABLE_NAME TO VERSION AS OF 0", "RESTORE"),

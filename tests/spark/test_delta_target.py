@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import date, datetime
 from pathlib import Path
 from threading import Barrier, Event
 
@@ -14,6 +12,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from spark_entry.adapters.base import Column, WriteRequest
+from spark_entry.adapters.databricks import DatabricksAdapter
+from spark_entry.adapters.delta_table import DeltaTables
+from sync_core.domain.connection import Connection
 from sync_core.domain.errors import FenceLost, PermanentError
 from sync_core.domain.pipeline import Cursor, Target
 from sync_core.domain.run import RunKind
@@ -213,14 +214,14 @@ def test_the_first_and_the_last_year_survive(loader: Loader) -> None:
     )
     loader.create(frame, "id")
     loader.load(frame, "id")
-    held = loader.held()
-    assert [(row[1], row[2]) for row in held] == [
-        (date(1, 1, 1), datetime(1, 1, 1)),
-        (date(9999, 12, 31), datetime(9999, 12, 31, 23, 59, 59, 999999)),
-        (date(1582, 10, 10), datetime(1582, 10, 10, 0, 0, 0, 1)),
-    ]
-    zoned = loader.adapter.read_target(loader.target, loader.state(), None).selectExpr("CAST(z AS string)").collect()
-    assert {row[0] for row in zoned} == {"0001-01-02 00:00:00", "9999-12-30 23:59:59.999999", "1582-10-10 00:00:00"}
+    held = loader.adapter.read_target(loader.target, loader.state(), None)
+    # As text: Python's own conversion of a moment in the year 1 fails.
+    rows = held.selectExpr("CAST(d AS string)", "CAST(at AS string)", "CAST(z AS string)").collect()
+    assert {tuple(row) for row in rows} == {
+        ("0001-01-01", "0001-01-01 00:00:00", "0001-01-02 00:00:00"),
+        ("9999-12-31", "9999-12-31 23:59:59.999999", "9999-12-30 23:59:59.999999"),
+        ("1582-10-10", "1582-10-10 00:00:00.000001", "1582-10-10 00:00:00"),
+    }
 
 
 TRICKY = ("Order Id", "a.b", "back`tick", 'say "x"', "it's", "select", "ä=(1)")
@@ -249,25 +250,30 @@ def test_p18_names_with_any_characters(spark: SparkSession, tmp_path: Path, keys
     assert (lake / "sil.ver" / "or`der s" / "_delta_log").is_dir()
 
 
-def test_p18_named_tables(spark: SparkSession, lake: Path) -> None:
-    base = adapter(spark, lake)
-    base.connection = replace(base.connection, path=None, schema="uds it's")
-    base.tables.connection = base.connection
-    loader = Loader(base, Target("lake", "`or``ders 1`"))
-    loader.spark.sql(f"CREATE SCHEMA `uds it's` LOCATION '{lake}'")
+def test_p18_names_in_a_catalog(spark: SparkSession) -> None:
+    connection = Connection("lake", "databricks", catalog="my cat", schema="it's")
+    tables = DeltaTables(connection, spark)
+    assert tables.sql_of("orders") == "`my cat`.`it's`.`orders`"
+    assert tables.sql_of("`a.b`.`or``ders`") == "`my cat`.`a.b`.`or``ders`"
+    assert tables.sql_of("x.y.z") == "`x`.`y`.`z`"
+
+
+def test_tables_of_a_catalog(spark: SparkSession, lake: Path) -> None:
+    connection = Connection("lake", "databricks", schema="uds_target_test")
+    loader = Loader(DatabricksAdapter(connection, spark.newSession(), lambda _scope, _key: ""))
+    loader.spark.sql(f"CREATE SCHEMA uds_target_test LOCATION '{lake}'")
     try:
         frame = loader.rows((1, "a", None))
-        for keys in ((), ("id",)):
-            if not keys:
-                loader.create(frame)
-            loader.load(frame, *keys)
+        loader.create(frame)
+        loader.load(frame)
+        loader.load(frame, "id")
         loader.load(frame, kind=RunKind.FULL_REFRESH)
         ledger = loader.state().ledger
         assert ledger is not None
         assert ledger.generation == 3
         assert len(loader.held()) == 1
     finally:
-        loader.spark.sql("DROP SCHEMA `uds it's` CASCADE")
+        loader.spark.sql("DROP SCHEMA uds_target_test CASCADE")
 
 
 def test_maps_are_compared(loader: Loader) -> None:

@@ -79,7 +79,11 @@ def test_p19_changed_columns_follow_the_policy_and_are_reported(world: World) ->
         policy: [world.pipeline(kind, name=f"{policy.value}_{kind}", schema_changes=policy) for kind in KINDS]
         for policy in SchemaChanges
     }
-    evolving, frozen, discarding = by_policy[SchemaChanges.EVOLVE], by_policy[SchemaChanges.FREEZE], by_policy[SchemaChanges.DISCARD]
+    evolving, frozen, discarding = (
+        by_policy[SchemaChanges.EVOLVE],
+        by_policy[SchemaChanges.FREEZE],
+        by_policy[SchemaChanges.DISCARD],
+    )
     pipelines = [*evolving, *frozen, *discarding]
     world.good(*pipelines)
     world.sql(

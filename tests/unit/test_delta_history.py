@@ -34,6 +34,7 @@ LOAD = commit("WRITE", entry(), 3, mode="Append")
         commit("REPLACE TABLE AS SELECT"),
         commit("CREATE OR REPLACE TABLE AS SELECT"),
         commit("CLONE"),
+        commit("TRUNCATE"),
         commit("DELETE", predicate='["true"]'),
         commit("DELETE", predicate="[]"),
         commit("DELETE", predicate=None),
