@@ -163,7 +163,9 @@ class App:
         kept: set[str] = set()
         for pipeline_id in self.store.pipelines():
             self.store.forget_runs(pipeline_id, now - timedelta(days=self.settings.runs_kept_days))
-            kept |= {run.batch_id for run in self.store.runs(pipeline_id, -1) if run.state.is_open}
+            open_run = self.store.load(pipeline_id).record.open_run
+            runs = (self.store.run(pipeline_id, open_run) if open_run else None, self.store.last_success(pipeline_id))
+            kept |= {run.batch_id for run in runs if run is not None}
         self.folder.forget(now - timedelta(days=self.settings.folders_kept_days), kept)
 
     def _ask(self, pipeline_id: str, kind: RunKind, asked: Range | None) -> Asked:

@@ -41,11 +41,12 @@ def take_result(
     if result.epoch == record.epoch:
         # A run from before a reset has seen a cursor that may be another one now.
         record = replace(record, seen=_keep_seen(record.seen, result.seen, record.watermark))
-    committed = result.counted_generation is not None
     if not run.state.is_open:
-        late = committed and run.state is not RunState.SUCCEEDED
-        if run.result is not None and not late:
+        # R6e: an entry that was not counted yet, by a run presumed dead or by one executed again in its place.
+        counts = result.counted_generation is not None and run.counted_generation is None
+        if not counts and run.result is not None:
             return record, run
+        late = counts and run.state is not RunState.SUCCEEDED
         return record, replace(run, result=result, late_success=late, counted_generation=result.counted_generation)
     state = _CLOSED_AS.get(result.state, RunState.SUCCEEDED)
     if result.state is Outcome.SUPERSEDED and run.request_id is not None:

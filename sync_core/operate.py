@@ -10,27 +10,17 @@ from sync_core.domain.watermark import Watermark
 from sync_core.ports import StateStore
 from sync_core.update import update
 
-CHANGES_KEPT = 20
-"""How many changes stay on the record."""
-
 
 def set_watermark(
     record: PipelineRecord, value: Watermark | None, who: str, reason: str, adopt: bool, now: datetime
-) -> PipelineRecord:
+) -> tuple[PipelineRecord, WatermarkChange]:
     """A new epoch, greater than any before, with this watermark: the next run starts from it whatever the ledger says.
 
     Needs no lock: a run that is under way keeps the old epoch, and its result is not taken.
     """
-    change = WatermarkChange(now, who, reason, record.watermark, value)
-    return replace(
-        record,
-        epoch=max(record.epoch + 1, int(now.timestamp())),
-        generation=0,
-        watermark=value,
-        seen=None,
-        adopt=adopt,
-        changes=(*record.changes, change)[-CHANGES_KEPT:],
-    )
+    epoch = max(record.epoch + 1, int(now.timestamp()))
+    changed = replace(record, epoch=epoch, generation=0, watermark=value, seen=None, adopt=adopt)
+    return changed, WatermarkChange(now, who, reason, record.watermark, value)
 
 
 def change_watermark(
@@ -39,10 +29,11 @@ def change_watermark(
     """Set or (value None) reset the watermark. Returns the record before and after."""
     before = store.load(pipeline_id).record
 
-    def decide(record: PipelineRecord) -> tuple[PipelineRecord, tuple[()]]:
+    def decide(record: PipelineRecord) -> tuple[PipelineRecord, tuple[WatermarkChange]]:
         nonlocal before
         before = record
-        return set_watermark(record, value, who, reason, adopt, now), ()
+        record, change = set_watermark(record, value, who, reason, adopt, now)
+        return record, (change,)
 
     after, _ = update(store, pipeline_id, decide)
     return before, after

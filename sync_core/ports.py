@@ -10,10 +10,13 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from sync_core.domain.errors import RetryableError
-from sync_core.domain.run import Manifest, PipelineRecord, RunRecord, RunResult
+from sync_core.domain.run import Manifest, PipelineRecord, RunRecord, RunResult, WatermarkChange
 
 EventHandler = Callable[[dict[str, Any]], None]
 """Takes one structured event of the engine."""
+
+Row = RunRecord | WatermarkChange
+"""What lies beside a record in its partition."""
 
 
 class Conflict(RetryableError):
@@ -32,16 +35,17 @@ class Stored:
 
 
 class StateStore(Protocol):
-    """Records and runs, one partition a pipeline."""
+    """Records with their runs and watermark changes, one partition a pipeline."""
 
     def load(self, pipeline_id: str) -> Stored:
         """The record, or an empty one. Sees every write that was answered before."""
         ...
 
-    def save(self, stored: Stored, record: PipelineRecord, runs: Sequence[RunRecord] = ()) -> None:
-        """Write record and runs of ONE pipeline in one atomic step, only if the record still has `stored.tag`.
+    def save(self, stored: Stored, record: PipelineRecord, rows: Sequence[Row] = ()) -> None:
+        """Write record and rows of ONE pipeline in one atomic step, only if the record still has `stored.tag`.
 
-        Nothing is written otherwise, and Conflict is raised. Durable when it returns.
+        Nothing is written otherwise, and Conflict is raised. Durable when it returns. A run replaces the one of its
+        run_key; a change is kept for good under the epoch of `record`, which it begins.
         """
         ...
 
@@ -53,12 +57,23 @@ class StateStore(Protocol):
         """The latest runs, newest first."""
         ...
 
+    def last_success(self, pipeline_id: str) -> RunRecord | None:
+        """The newest run whose result is succeeded or unchanged, however many came after it."""
+        ...
+
+    def changes(self, pipeline_id: str, limit: int) -> list[WatermarkChange]:
+        """The latest changes of the watermark by hand, newest first."""
+        ...
+
     def pipelines(self) -> Iterator[str]:
         """Every pipeline that has a record."""
         ...
 
     def forget_runs(self, pipeline_id: str, before: datetime) -> int:
-        """Delete runs closed before a time, except the last success. Returns how many."""
+        """Delete runs closed before a time, except the last success. Returns how many.
+
+        Called after every run: costs what there is to delete, not what there is.
+        """
         ...
 
 

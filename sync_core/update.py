@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sync_core.domain.run import PipelineRecord, RunRecord
-from sync_core.ports import Conflict, StateStore
+from sync_core.domain.run import PipelineRecord
+from sync_core.ports import Conflict, Row, StateStore
 
 TRIES = 5
 """How often a decision is made anew when somebody else's write came first."""
 
-Decision = Callable[[PipelineRecord], tuple[PipelineRecord, tuple[RunRecord, ...]]]
+Decision = Callable[[PipelineRecord], tuple[PipelineRecord, tuple[Row, ...]]]
 
 
-def update(store: StateStore, pipeline_id: str, decide: Decision) -> tuple[PipelineRecord, tuple[RunRecord, ...]]:
+def update(store: StateStore, pipeline_id: str, decide: Decision) -> tuple[PipelineRecord, tuple[Row, ...]]:
     """Load, decide, save; decide anew when somebody else's write came first."""
     for _ in range(TRIES):
         stored = store.load(pipeline_id)
-        record, runs = decide(stored.record)
-        if record == stored.record and not runs:
-            return record, runs
+        record, rows = decide(stored.record)
+        if record == stored.record and not rows:
+            return record, rows
         try:
-            store.save(stored, record, runs)
+            store.save(stored, record, rows)
         except Conflict:
             continue
-        return record, runs
+        return record, rows
     raise Conflict(pipeline_id)

@@ -164,22 +164,27 @@ class DatabricksAdapter(DeltaSource):
         kept = request.state.has_rows and request.kind is not RunKind.FULL_REFRESH
         entry = replace(request.entry, object_id=request.state.object_id, holds_rows=kept)
         transaction = (f"uds/{entry.pipeline_id}", str(entry.generation))
-        if request.keys and request.kind is not RunKind.FULL_REFRESH:
-            settings = dict(zip(_TXN, transaction, strict=True)) | {_METADATA: entry.to_text()}
-            self._merge(request, settings)
-            return
-        mode = "overwrite" if request.kind is RunKind.FULL_REFRESH else "append"
-        writer = request.frame.write.format("delta").mode(mode).option("userMetadata", entry.to_text())
-        writer = writer.option("txnAppId", transaction[0]).option("txnVersion", transaction[1])
         path = self.tables.path_of(request.target.table)
+        refresh = request.kind is RunKind.FULL_REFRESH
+        if (request.keys and not refresh) or (refresh and path is None):
+            # saveAsTable in mode overwrite would replace the table itself, its properties with it.
+            self._run(request, dict(zip(_TXN, transaction, strict=True)) | {_METADATA: entry.to_text()})
+            return
+        writer = request.frame.write.format("delta").mode("overwrite" if refresh else "append")
+        writer = writer.option("userMetadata", entry.to_text())
+        writer = writer.option("txnAppId", transaction[0]).option("txnVersion", transaction[1])
         if path is not None:
             writer.save(path)
         else:
             writer.saveAsTable(self.tables.sql_of(request.target.table))
 
-    def _merge(self, request: WriteRequest, settings: dict[str, str]) -> None:
+    def _run(self, request: WriteRequest, settings: dict[str, str]) -> None:
         view = f"uds_rows_{request.execution}"
-        statement = self._merge_statement(request, view)
+        if request.kind is RunKind.FULL_REFRESH:
+            table = self.tables.sql_of(request.target.table)
+            statement = dialect.insert_overwrite(table, view, request.frame.columns)
+        else:
+            statement = self._merge_statement(request, view)
         request.frame.createOrReplaceTempView(view)
         try:
             # R16: for this one statement alone; a second one under the same version would be skipped in silence.

@@ -130,6 +130,12 @@ def widen(table: str, column: str, kind: str) -> str:
     return f"ALTER TABLE {table} ALTER COLUMN {quote(column)} TYPE {kind}"
 
 
+def insert_overwrite(table: str, source: str, columns: Sequence[str]) -> str:
+    """All rows anew in the table as it is; columns that are not named become NULL."""
+    names = ", ".join(quote(column) for column in columns)
+    return f"INSERT OVERWRITE TABLE {table} ({names}) SELECT {names} FROM {source}"
+
+
 def merge(
     table: str, source: str, columns: Mapping[str, str], keys: Sequence[str], cursor: str | None, future: str | None
 ) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -20,6 +21,16 @@ GRACE_SECONDS = 10.0
 """How long a cancelled engine may take to stop by itself."""
 
 POLL_SECONDS = 0.05
+
+LOG_END = 65_536
+"""How much of the engine's log is searched for the cause of its end."""
+
+LINE_LENGTH = 200
+
+_ERROR = re.compile(
+    # An exception's own line (Python's and Java's), or what the JVM and the system say when they give up.
+    r"(Caused by: |Exception in thread \S+ )?[\w.$]*(Error|Exception)(:|$)|#?.*(insufficient memory|No space left on device)"
+)
 
 
 class LocalLauncher:
@@ -56,7 +67,7 @@ class LocalLauncher:
 
     def launch(self, batch_id: str, manifest: str) -> str:
         reserved = batch_id in self._reserved
-        started = batch_id in self._processes or self._pid(batch_id) is not None
+        started = batch_id in self._processes or (self.folder / batch_id / "engine.pid").exists()
         if started or (not reserved and self.state(batch_id).status is LaunchStatus.RUNNING):
             return batch_id
         with nullcontext() if reserved else self.reserve(batch_id):
@@ -136,8 +147,11 @@ class LocalLauncher:
         return self.state(launch_id).status is not LaunchStatus.RUNNING
 
     def _pid(self, launch_id: str) -> int | None:
-        path = self.folder / launch_id / "engine.pid"
-        return int(path.read_text()) if path.exists() else None
+        try:
+            return int((self.folder / launch_id / "engine.pid").read_text())
+        except (FileNotFoundError, ValueError):
+            # Empty when the process that started the engine died while it wrote it.
+            return None
 
     def _reason(self, launch_id: str) -> str:
         """Why there may be no results: what the engine said itself, else how it ended."""
@@ -149,7 +163,18 @@ class LocalLauncher:
                 if event is not None and event["event"] == "batch.failed":
                     return f"{event.get('message', '')} {event.get('remedy', '')}".strip()
         process = self._processes.get(launch_id)
-        return f"{_ending(process.returncode if process else None)}; its log is {folder / 'engine.log'}"
+        error = _last_error(folder / "engine.log")
+        said = f", its last error was {error}" if error else ""
+        return f"{_ending(process.returncode if process else None)}{said}; its log is {folder / 'engine.log'}"
+
+
+def _last_error(log: Path) -> str:
+    """The last line of the log's end that looks like the cause; empty when none does."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_END))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    found = next((line.strip() for line in reversed(lines) if _ERROR.match(line)), "")
+    return found if len(found) <= LINE_LENGTH else f"{found[:LINE_LENGTH]}…"
 
 
 def _ending(status: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import shutil
@@ -44,10 +45,18 @@ class LocalRunFolder:
         if not self.folder.exists():
             return 0
         limit = before.timestamp()
-        old = [path for path in self.folder.iterdir() if path.name not in kept and path.stat().st_mtime < limit]
+        old = [path for path in self.folder.iterdir() if path.name not in kept and _touched(path) < limit]
         for path in old:
             shutil.rmtree(path, ignore_errors=True)
         return len(old)
+
+
+def _touched(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        # Another process discarded it meanwhile: there is nothing to forget.
+        return math.inf
 
 
 def _read[T](kind: type[T], path: Path) -> T | None:
@@ -66,16 +75,16 @@ def _write_once(path: Path, content: Any) -> None:
     temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
         try:
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(content, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
             path.hardlink_to(temporary)
         except FileExistsError:
             return
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise PermanentError(
             "run_folder.failed",

@@ -39,7 +39,10 @@ STYLES = {
 
 
 def run(
-    names: Annotated[list[str], typer.Argument(metavar="PIPELINE...", help="Ids, globs like 'sales.*', tag:NAME.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[PIPELINE...]", help="Ids, globs like 'sales.*', tag:NAME.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Run every pipeline.")] = False,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Load everything again, in one commit.")] = False,
     since: Annotated[str | None, typer.Option(metavar="VALUE", help="Backfill from this cursor value on.")] = None,
     until: Annotated[str | None, typer.Option(metavar="VALUE", help="Backfill up to this cursor value.")] = None,
@@ -49,8 +52,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run pipelines now and wait for them. A backfill (--since, --until) never moves the watermark."""
+    if bool(names) is everything:
+        raise ConfigError("call.wrong", "Which pipelines is not clear.", "Name some, or say --all.")
     catalog = open_catalog(config, environment)
-    pipelines = catalog.select(names)
+    pipelines = catalog.select(names or ())
     kind, ranges = _what(pipelines, full_refresh, since, until)
     app = open_app(state)
     with show_progress([pipeline.pipeline_id for pipeline in pipelines], silent=as_json) as on_event:

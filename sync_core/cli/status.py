@@ -25,7 +25,7 @@ from sync_core.cli.output import make_console, print_json, print_table
 from sync_core.cli.words import ago, duration, result_text, rows_text
 from sync_core.domain.codec import to_json
 from sync_core.domain.pipeline import Pipeline
-from sync_core.domain.run import Outcome, RunRecord, RunState
+from sync_core.domain.run import RunRecord, RunState
 from sync_core.domain.watermark import CursorType, Watermark
 from sync_core.ports import LaunchStatus
 
@@ -36,7 +36,6 @@ STYLES = {
     "running": "cyan",
     "stopped": "yellow",
 }
-DONE = (Outcome.SUCCEEDED, Outcome.UNCHANGED)
 
 
 def status(
@@ -72,9 +71,8 @@ def status(
 
 def _status_of(app: App, catalog: Catalog, pipeline: Pipeline) -> dict[str, Any]:
     record = app.store.load(pipeline.pipeline_id).record
-    runs = app.store.runs(pipeline.pipeline_id, 50)
-    last = runs[0] if runs else None
-    done = next((run for run in runs if run.result is not None and run.result.state in DONE), None)
+    last = next(iter(app.store.runs(pipeline.pipeline_id, 1)), None)
+    done = app.store.last_success(pipeline.pipeline_id)
     result = last.result if last else None
     return {
         "pipeline_id": pipeline.pipeline_id,

@@ -33,6 +33,7 @@ Reason = Annotated[str, typer.Option(help="Why; kept with the change.")]
 @commands.command("show")
 def show(
     name: Name,
+    limit: Annotated[int, typer.Option(min=1, help="How many changes, newest first.")] = 20,
     config: ConfigOption = DEFAULT_CONFIG,
     state: StateOption = DEFAULT_STATE,
     environment: EnvironmentOption = None,
@@ -40,13 +41,17 @@ def show(
 ) -> None:
     """Show the watermark that the store remembers, and who changed it."""
     pipeline = open_catalog(config, environment).select([name])[0]
-    record = open_app(state).store.load(pipeline.pipeline_id).record
+    store = open_app(state).store
+    record = store.load(pipeline.pipeline_id).record
+    # Records written before changes had rows of their own still carry theirs.
+    changes = [*store.changes(pipeline.pipeline_id, limit), *reversed(record.changes)][:limit]
     if as_json:
-        fields = ("pipeline_id", "epoch", "generation", "watermark", "seen", "changes", "adopt")
-        print_json({field: to_json(getattr(record, field)) for field in fields})
+        fields = ("pipeline_id", "epoch", "generation", "watermark", "seen", "adopt")
+        document = {field: to_json(getattr(record, field)) for field in fields}
+        print_json(document | {"changes": to_json(changes)})
         return
     print(f"{pipeline.pipeline_id}: {_shown(record.watermark)}, generation {record.generation}, epoch {record.epoch}")
-    for change in reversed(record.changes):
+    for change in changes:
         when = f"{change.at:%Y-%m-%d %H:%M:%S} UTC"
         print(f"  {when}  {change.who}: {_shown(change.before)} → {_shown(change.after)}  ({change.reason})")
 

@@ -61,7 +61,7 @@ pipelines:
     source: {connection: station, table: WEATHER}
     target: {connection: lake, table: weather}
     mode: incremental          # rows are appended, never updated
-    cursor: {column: OBSERVED_AT, type: timestamp, timezone: UTC}      # TIMESTAMP(9): kept to the nanosecond
+    cursor: {column: OBSERVED_AT, type: timestamp, timezone: UTC}      # the watermark keeps all nine decimals, Delta six
 
   - pipeline_id: airports
     source: {connection: station, table: AIRPORTS}
@@ -73,7 +73,7 @@ pipelines:
     target: {connection: lake, table: planes}
     mode: merge
     merge_keys: [tailnum]
-    cursor: {column: modified, type: timestamp, timezone: UTC}         # datetime2(7): kept to 100 nanoseconds
+    cursor: {column: modified, type: timestamp, timezone: UTC}         # datetime2(7): likewise, all seven
 
   - pipeline_id: airlines
     source: {connection: fleet, table: airlines}

@@ -267,11 +267,16 @@ def test_tables_of_a_catalog(spark: SparkSession, lake: Path) -> None:
         loader.create(frame)
         loader.load(frame)
         loader.load(frame, "id")
-        loader.load(frame, kind=RunKind.FULL_REFRESH)
-        ledger = loader.state().ledger
+        loader.evolve(added=(Column("later", "int", ""),))
+        before = loader.state()
+        loader.load(frame.select("at", "id", "name"), kind=RunKind.FULL_REFRESH)
+        state = loader.state()
+        assert (state.object_id, state.columns) == (before.object_id, before.columns)
+        assert [loader.spark.conf.get(name, None) for name in CONFS] == [None, None, None]
+        ledger = state.ledger
         assert ledger is not None
         assert ledger.generation == 3
-        assert len(loader.held()) == 1
+        assert loader.held() == [(1, "a", None, None)]
     finally:
         loader.spark.sql("DROP SCHEMA uds_target_test CASCADE")
 

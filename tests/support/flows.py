@@ -16,9 +16,9 @@ from sync_core.app import App
 from sync_core.domain.codec import from_json, to_json
 from sync_core.domain.connection import Connection
 from sync_core.domain.pipeline import Cursor, LoadMode, Pipeline, Source, Target
-from sync_core.domain.run import Manifest, Outcome, PipelineRecord, RunKind, RunRecord, RunResult
+from sync_core.domain.run import Manifest, Outcome, PipelineRecord, RunKind, RunResult
 from sync_core.domain.watermark import CursorType
-from sync_core.ports import EventHandler, LaunchState, LaunchStatus, Stored
+from sync_core.ports import EventHandler, LaunchState, LaunchStatus, Row, Stored
 from sync_core.settings import Settings
 from tests.support.fake_engine import Place
 
@@ -52,9 +52,9 @@ class Store(SqliteStore):
         super().__init__(folder)
         self.on_write = on_write
 
-    def save(self, stored: Stored, record: PipelineRecord, runs: Sequence[RunRecord] = ()) -> None:
+    def save(self, stored: Stored, record: PipelineRecord, rows: Sequence[Row] = ()) -> None:
         self.on_write()
-        super().save(stored, record, runs)
+        super().save(stored, record, rows)
         self.on_write()
 
 

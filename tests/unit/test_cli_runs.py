@@ -393,7 +393,7 @@ def test_watermark_set_show_reset(capsys: Capture, monkeypatch: pytest.MonkeyPat
 def test_a_watermark_that_cannot_be_set(capsys: Capture, arguments: list[str], expected: str) -> None:
     status, text = uds(capsys, "watermark", *arguments)
     assert (status, expected in text) == (2, True), text
-    assert SqliteStore(Path(".uds")).load(arguments[1]).record.changes == ()
+    assert SqliteStore(Path(".uds")).changes(arguments[1], 9) == []
 
 
 def test_a_pipeline_without_cursor_can_be_reset(capsys: Capture) -> None:
