@@ -23,7 +23,7 @@ from sync_core.cli.status import lag_seconds
 from sync_core.domain.watermark import CursorType, Watermark
 from tests.support.fake_engine import Place
 
-SECRET = "hunter2-of-the-shop"
+SECRET = "hunter2-of-the-shop"  # pragma: allowlist secret
 CONNECTIONS = """
 connections:
   shop: {type: postgresql, host: db, database: shop, username: sync, secret_scope: kv, secret_key: shop}
