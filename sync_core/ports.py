@@ -9,21 +9,31 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
+from sync_core.domain.alert import Episode, Notice
+from sync_core.domain.connection import Channel, SecretReference
 from sync_core.domain.errors import RetryableError
-from sync_core.domain.run import Manifest, PipelineRecord, RunRecord, RunResult, WatermarkChange
+from sync_core.domain.run import (
+    ConnectionRecord,
+    Manifest,
+    Operation,
+    PipelineRecord,
+    RunRecord,
+    RunResult,
+    WatermarkChange,
+)
 
 EventHandler = Callable[[dict[str, Any]], None]
 """Takes one structured event of the engine."""
 
-Row = RunRecord | WatermarkChange
+Row = RunRecord | WatermarkChange | Episode | Operation
 """What lies beside a record in its partition."""
 
 
 class Conflict(RetryableError):
     """The record changed since it was loaded: load it again and decide anew."""
 
-    def __init__(self, pipeline_id: str) -> None:
-        super().__init__("store.conflict", f"Pipeline {pipeline_id} was changed by somebody else at the same moment.")
+    def __init__(self, name: str) -> None:
+        super().__init__("store.conflict", f"The record of {name} was changed by somebody else at the same moment.")
 
 
 @dataclass(frozen=True)
@@ -34,18 +44,34 @@ class Stored:
     tag: str | None
 
 
+@dataclass(frozen=True)
+class StoredConnection:
+    """A connection's record with the tag of the version it was read at; tag None: it was never written."""
+
+    record: ConnectionRecord
+    tag: str | None
+
+
 class StateStore(Protocol):
-    """Records with their runs and watermark changes, one partition a pipeline."""
+    """Records with their runs, episodes, watermark changes and operations, one partition a pipeline.
+
+    Raises RetryableError when the service behind it cannot answer now, PermanentError when a person must act.
+    """
 
     def load(self, pipeline_id: str) -> Stored:
         """The record, or an empty one. Sees every write that was answered before."""
+        ...
+
+    def load_many(self, pipeline_ids: Sequence[str]) -> Iterator[Stored]:
+        """`load` of each, in this order, many at a time: every flow over all pipelines reads by it."""
         ...
 
     def save(self, stored: Stored, record: PipelineRecord, rows: Sequence[Row] = ()) -> None:
         """Write record and rows of ONE pipeline in one atomic step, only if the record still has `stored.tag`.
 
         Nothing is written otherwise, and Conflict is raised. Durable when it returns. A run replaces the one of its
-        run_key; a change is kept for good under the epoch of `record`, which it begins.
+        run_key, an episode the one of its episode_id; a change is kept for good under the epoch of `record`, which it
+        begins, an operation under its time.
         """
         ...
 
@@ -65,6 +91,14 @@ class StateStore(Protocol):
         """The latest changes of the watermark by hand, newest first."""
         ...
 
+    def episodes(self, pipeline_id: str, limit: int) -> list[Episode]:
+        """The latest episodes by their beginning, newest first, open and closed."""
+        ...
+
+    def operations(self, pipeline_id: str, limit: int) -> list[Operation]:
+        """What people did by hand, newest first."""
+        ...
+
     def pipelines(self) -> Iterator[str]:
         """Every pipeline that has a record."""
         ...
@@ -74,6 +108,18 @@ class StateStore(Protocol):
 
         Called after every run: costs what there is to delete, not what there is.
         """
+        ...
+
+    def forget_episodes(self, pipeline_id: str, before: datetime) -> int:
+        """Delete episodes closed before a time. Returns how many."""
+        ...
+
+    def load_connection(self, name: str) -> StoredConnection:
+        """A connection's record, or an empty one."""
+        ...
+
+    def save_connection(self, stored: StoredConnection, record: ConnectionRecord) -> None:
+        """Write it only if it still has `stored.tag`; Conflict otherwise."""
         ...
 
 
@@ -112,20 +158,25 @@ class LaunchStatus(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Ending(StrEnum):
+    """How a launch ended, for runs that left no result."""
+
+    RETRYABLE = "retryable"
+    PERMANENT = "permanent"
+    CANCELLED = "cancelled"
+
+
 @dataclass(frozen=True)
 class LaunchState:
-    """`reason` says in one sentence why an ended batch may have left no results."""
+    """`reason` says in one sentence why an ended batch may have left no results, `ending` whether to try again."""
 
     status: LaunchStatus
     reason: str = ""
+    ending: Ending = Ending.RETRYABLE
 
 
 class Launcher(Protocol):
     """Starts the engine on a manifest."""
-
-    def reserve(self, batch_id: str) -> AbstractContextManager[None]:
-        """While it is open and its process lives, `state` says RUNNING: nobody takes a begun run for an abandoned one."""
-        ...
 
     def launch(self, batch_id: str, manifest: str) -> str:
         """Start it. Any number of calls with one batch_id start it once, in all. Returns the launch id.
@@ -134,14 +185,28 @@ class Launcher(Protocol):
         """
         ...
 
-    def state(self, launch_id: str) -> LaunchState: ...
+    def state(self, launch_id: str) -> LaunchState:
+        """UNKNOWN when there is no such launch. Raises RetryableError when that cannot be told now."""
+        ...
 
-    def follow(self, launch_id: str, on_event: EventHandler) -> LaunchState:
-        """Wait until it has ended, handing over its events as they come."""
+    def batch_of(self, launch_id: str) -> str | None:
+        """The batch that was launched under this id; None when it is not one of ours."""
         ...
 
     def cancel(self, launch_id: str) -> None:
-        """Stop it. Returns when it cannot write any more; does nothing when it has ended."""
+        """Stop it. Returns when it was told; does nothing when it has ended."""
+        ...
+
+
+class LocalEngine(Launcher, Protocol):
+    """A Launcher on this machine, whose caller waits for it. `cancel` returns when nothing can write any more."""
+
+    def reserve(self, batch_id: str) -> AbstractContextManager[None]:
+        """While it is open and its process lives, `state` says RUNNING: nobody takes a begun run for an abandoned one."""
+        ...
+
+    def follow(self, launch_id: str, on_event: EventHandler) -> LaunchState:
+        """Wait until it has ended, handing over its events as they come."""
         ...
 
 
@@ -183,6 +248,29 @@ class Queue(Protocol):
         """Put it aside with a reason that a person can act on."""
         ...
 
+    def reject(self, queue: str, body: str, key: str, reason: str) -> None:
+        """Put a message aside that another receiver holds (a Functions trigger) and will complete. Once for each key."""
+        ...
+
     def dead_letters(self, queue: str) -> list[Message]:
-        """What was put aside, oldest first."""
+        """What was put aside, oldest first, at most 100."""
+        ...
+
+
+class Secrets(Protocol):
+    """Resolves references where the control plane itself needs a secret: to sign alerts, to check a webhook."""
+
+    def get(self, reference: SecretReference) -> str:
+        """The value; never logged, never stored. Raises PermanentError that names the reference when it is not there."""
+        ...
+
+
+class AlertSink(Protocol):
+    """Delivers a notice to one channel."""
+
+    def deliver(self, channel: Channel, notice: Notice) -> None:
+        """Returns once the receiver took it. Delivered again, it carries the same id.
+
+        Raises RetryableError when the receiver is not to be reached or busy, PermanentError when it refuses.
+        """
         ...

@@ -39,6 +39,7 @@ class Connection:
     `type` is the adapter's registered name (`oracle`, `azure_sql`, `postgresql`, `databricks` or an added one).
     `timezone` is the IANA zone that timestamps without a zone are written in; None: the database's own.
     `options` go to the driver as they are, except `url` and `driver`, which override what the adapter builds.
+    `max_concurrent` is how many runs may use it at once, over all batches; None: any number.
     `driver_package` is the Maven coordinate of the JDBC driver where the adapter's own is not the one to use.
     """
 
@@ -62,4 +63,19 @@ class Connection:
     path: str | None = None
     timezone: str | None = None
     driver_package: str | None = None
+    max_concurrent: int | None = None
     options: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Where alerts go: a `webhook` (Standard Webhooks: `url`, signed with the secret) or an `apprise` address.
+
+    An Apprise address holds its own credentials and is therefore the secret itself. `conditions` empty: every one.
+    """
+
+    name: str
+    type: str
+    url: str | None = None
+    secret: SecretReference | None = None
+    conditions: tuple[str, ...] = ()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from sync_core.domain.alert import AlertRules
+from sync_core.domain.schedule import OnDemand, Retry, Schedule
 from sync_core.domain.watermark import CursorType
 
 
@@ -136,7 +138,9 @@ class Pipeline:
 
     `merge_keys` and `cursor.column` are source names. `types` overrides the Spark SQL type of a source column and
     thereby waives a refusal (P17). `null_keys` ignore leaves rows with a NULL merge key out, counted (P12).
-    `lossy` decides about digits below a microsecond outside the cursor.
+    `lossy` decides about digits below a microsecond outside the cursor. What stands from `schedule` on is the control
+    plane's: `compute` names the group whose pipelines share a Spark application, `timeout_seconds` stops a run,
+    `channels` are where alerts go, `owner` is whom they name.
     """
 
     pipeline_id: str
@@ -152,6 +156,19 @@ class Pipeline:
     read: ReadOptions = ReadOptions()
     transformations: tuple[Transformation, ...] = ()
     tags: tuple[str, ...] = ()
+    schedule: Schedule = OnDemand()
+    paused: bool = False
+    compute: str = "default"
+    retry: Retry = Retry()
+    timeout_seconds: float | None = None
+    alerts: AlertRules = AlertRules()
+    owner: str | None = None
+    channels: tuple[str, ...] = ()
+
+    @property
+    def connections(self) -> tuple[str, ...]:
+        """Names of the connections that a run uses, each once."""
+        return tuple(sorted({self.source.connection, self.target.connection}))
 
     @property
     def target_names(self) -> dict[str, str]:

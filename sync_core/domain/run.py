@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from sync_core.domain.activity import Activity
+from sync_core.domain.alert import Episode
 from sync_core.domain.connection import Connection
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.watermark import Watermark
@@ -222,7 +224,11 @@ class RunResult:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as the store keeps it (R2)."""
+    """A run as the store keeps it (R2).
+
+    `occasion` is what made it: its slot, its request's id, or the successes it comes after. `not_before` is the end
+    of the pause before a retry, `heartbeat` when its launch was last looked at.
+    """
 
     run_key: str
     pipeline_id: str
@@ -237,6 +243,8 @@ class RunRecord:
     launch_id: str | None = None
     launched_at: datetime | None = None
     heartbeat: datetime | None = None
+    slot: datetime | None = None
+    not_before: datetime | None = None
     closed_at: datetime | None = None
     counted_generation: int | None = None
     result: RunResult | None = None
@@ -266,8 +274,41 @@ class WatermarkChange:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Nothing is begun until somebody resumes it: who, when and why."""
+
+    at: datetime
+    who: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a person did to a pipeline or connection by hand: pause, resume, cancel, retry."""
+
+    at: datetime
+    who: str
+    reason: str
+    what: str
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class OutboxEntry:
+    """A message that is owed: written with the record, sent after, then removed (R6f). `key` is its message id."""
+
+    queue: str
+    key: str
+    body: str
+
+
+@dataclass(frozen=True)
 class PipelineRecord:
-    """What the store knows of a pipeline (R1): a cache of the ledger, except right after a reset."""
+    """What the store knows of a pipeline (R1): a cache of the ledger, except right after a reset.
+
+    `successes` counts the runs that succeeded, `consumed` those of other pipelines that this one has followed
+    (schedule `after`). `dry_runs` successes in a row, the first at `dry_since`, brought no row.
+    """
 
     pipeline_id: str
     epoch: int = 0
@@ -277,6 +318,32 @@ class PipelineRecord:
     last_slot: datetime | None = None
     pending: tuple[PendingRequest, ...] = ()
     seen: Seen | None = None
-    outbox: tuple[str, ...] = ()
-    changes: tuple[WatermarkChange, ...] = ()
+    outbox: tuple[OutboxEntry, ...] = ()
     adopt: bool = False
+    successes: int = 0
+    consumed: Mapping[str, int] = field(default_factory=dict[str, int])
+    last_success_at: datetime | None = None
+    activity: Activity = Activity()
+    dry_runs: int = 0
+    dry_since: datetime | None = None
+    episodes: tuple[Episode, ...] = ()
+    paused: Pause | None = None
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A batch that reads or writes a connection: its runs, as (pipeline_id, run_key)."""
+
+    batch_id: str
+    runs: tuple[tuple[str, str], ...]
+    weight: int
+
+
+@dataclass(frozen=True)
+class ConnectionRecord:
+    """What the store knows of a connection: who holds a part of its `max_concurrent`, and whether it is paused."""
+
+    name: str
+    holders: tuple[Holder, ...] = ()
+    paused: Pause | None = None
+    operations: tuple[Operation, ...] = ()
