@@ -145,6 +145,10 @@ class RunFolder(Protocol):
         """
         ...
 
+    def ask_to_stop(self, batch_id: str, run_key: str) -> None:
+        """Leave a request for the engine to stop this run and go on with the others: it reads it within seconds."""
+        ...
+
     def forget(self, before: datetime, kept: set[str]) -> int:
         """Delete batches last touched before a time, except those in `kept`. Returns how many."""
         ...
