@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any, cast
 
 from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, PersistentStoreMode
 from apprise.plugins.base import NotifyBase
@@ -19,7 +20,7 @@ from sync_core.ports import Secrets
 ANSWER = timedelta(seconds=30)
 """How long one delivery may take in all; each of Apprise's own reads waits 4 seconds."""
 
-_STATUS = re.compile(r"\berror=(\d{3})\b")
+_STATUS = re.compile(r"status (\d{3})")
 
 
 class AppriseSink:
@@ -44,8 +45,9 @@ class AppriseSink:
         )
 
     def deliver(self, channel: Channel, notice: Notice) -> None:
-        sender = Apprise(asset=self._asset)
+        sender = cast("Any", Apprise(asset=self._asset))
         sender.add(self._service(channel))
+        result: AppriseResult
         with sender.notify(
             title=title(notice), body=body(notice), notify_type=_kind(notice), body_format=NotifyFormat.TEXT
         ) as result:
@@ -65,7 +67,7 @@ class AppriseSink:
             )
         address = self._secrets.get(channel.secret).strip()
         # `instantiate` takes it as one address, where `add` would split it at commas and spaces.
-        service = Apprise.instantiate(address, asset=self._asset)
+        service: NotifyBase | None = cast("Any", Apprise).instantiate(address, asset=self._asset)
         if service is None:
             raise PermanentError(
                 "alert.address",
@@ -83,6 +85,6 @@ def _kind(notice: Notice) -> NotifyType:
 
 
 def _status(result: AppriseResult) -> str:
-    """The HTTP status out of Apprise's own words, which may hold more of the address than is to be seen."""
+    """The HTTP status, the one thing that `keep_addresses_out_of_logs` leaves of Apprise's own words."""
     found = [match[1] for entry in result.logs() if (match := _STATUS.search(entry.message))]
     return f" (status {found[-1]})" if found else ""

@@ -50,6 +50,7 @@ class KeyVaultSecrets:
         kept: timedelta = KEPT,
         certificates: str | None = None,
         verify_resource: bool = True,
+        answer_seconds: float = 10.0,
     ) -> None:
         self._now = now
         self._kept = kept
@@ -62,8 +63,8 @@ class KeyVaultSecrets:
                 verify_challenge_resource=verify_resource,
                 # What calls this is repeated by its queue; the SDK would sleep through a Retry-After in the meantime.
                 retry_total=0,
-                connection_timeout=5,
-                read_timeout=10,
+                connection_timeout=min(5.0, answer_seconds),
+                read_timeout=answer_seconds,
             )
             for scope, url in vaults.items()
         }
