@@ -176,9 +176,7 @@ def _note_success(record: PipelineRecord, result: RunResult, now: datetime) -> P
     if rows:
         active = record.activity.with_rows_at(now)
         return replace(record, activity=active, dry_runs=0, dry_since=None, behind_since=behind)
-    return replace(
-        record, dry_runs=record.dry_runs + 1, dry_since=record.dry_since or now, behind_since=behind
-    )
+    return replace(record, dry_runs=record.dry_runs + 1, dry_since=record.dry_since or now, behind_since=behind)
 
 
 def _give_up_or_retry(
@@ -225,8 +223,7 @@ def _tell(
     wanted = {
         condition: finding
         for condition, finding in findings.items()
-        if finding is None
-        or (rules.schema_changes if condition is Condition.SCHEMA_CHANGE else rules.failed)
+        if finding is None or (rules.schema_changes if condition is Condition.SCHEMA_CHANGE else rules.failed)
     }
     episodes, changed, notices = advance(
         record.pipeline_id, record.episodes, wanted, rules.repeat_every, audience_of(policy), now

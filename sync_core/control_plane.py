@@ -5,10 +5,9 @@ Each door reads the clock once and calls one flow. Functions and `uds up` both c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sync_core import operate
@@ -23,10 +22,8 @@ from sync_core.domain.run import AuditPlace, PipelineRecord, Range, RunKind, Run
 from sync_core.domain.watermark import Watermark
 from sync_core.launch import Stage, launch
 from sync_core.messages import (
-    ALERTS,
     COMPLETIONS,
     REQUESTS,
-    RUNS,
     CompletionHint,
     SyncRequest,
     decode_batch,
@@ -36,7 +33,7 @@ from sync_core.messages import (
 )
 from sync_core.ports import AlertSink, Launcher, Queue, RunFolder, StateStore
 from sync_core.reconcile import reconcile
-from sync_core.request import Asked, ask, begin_batches, request
+from sync_core.request import Asked, ask, request
 from sync_core.tick import paused_pipelines, tick
 from sync_core.watch import watch
 
@@ -68,9 +65,7 @@ class ControlPlane:
 
     def reconcile(self) -> list[RunRecord]:
         """Find what was left behind."""
-        return reconcile(
-            self.store, self.folder, self.launcher, self.queue, self.pipelines, self.paused(), self.now()
-        )
+        return reconcile(self.store, self.folder, self.launcher, self.queue, self.pipelines, self.paused(), self.now())
 
     def watch(self) -> int:
         """Look for what is wrong though nothing failed."""

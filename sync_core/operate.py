@@ -57,7 +57,12 @@ def change_watermark(
 
 def pause_pipeline(store: StateStore, pipeline_id: str, who: str, reason: str, now: datetime) -> None:
     """Begin nothing until `resume_pipeline`. A run that is under way ends by itself."""
-    _record(store, pipeline_id, Operation(now, who, reason, "pause"), lambda one: replace(one, paused=Pause(now, who, reason)))
+    _record(
+        store,
+        pipeline_id,
+        Operation(now, who, reason, "pause"),
+        lambda one: replace(one, paused=Pause(now, who, reason)),
+    )
 
 
 def resume_pipeline(store: StateStore, pipeline_id: str, who: str, reason: str, now: datetime) -> None:

@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 
 from sync_core.batches import Batch, send_batch
 from sync_core.close import fail
-from sync_core.complete import complete, complete_run, fail_by_ending
+from sync_core.complete import complete_run, fail_by_ending
 from sync_core.domain.errors import RetryableError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import RunError, RunRecord, RunState
 from sync_core.launch import minute_of
-from sync_core.messages import CompletionHint
 from sync_core.outbox import flush_outbox
 from sync_core.ports import Launcher, LaunchStatus, Queue, RunFolder, StateStore
 

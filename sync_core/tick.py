@@ -49,9 +49,7 @@ def due_run(pipeline: Pipeline, records: Mapping[str, PipelineRecord], now: date
     return None
 
 
-def _after(
-    name: str, schedule: After, record: PipelineRecord, records: Mapping[str, PipelineRecord]
-) -> Asked | None:
+def _after(name: str, schedule: After, record: PipelineRecord, records: Mapping[str, PipelineRecord]) -> Asked | None:
     """Due once each of them has succeeded since this one last began. The counts, not the clock, tell."""
     counts = {one: records[one].successes if one in records else 0 for one in schedule.pipelines}
     if not all(count > record.consumed.get(one, 0) for one, count in counts.items()):

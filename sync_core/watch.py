@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -46,7 +46,9 @@ def watch(
         sent += _advance(store, queue, record, findings, pipeline.alerts, audience_of(pipeline), now)
     letters = sum(len(queue.dead_letters(name)) for name in QUEUES)
     record = store.load(CONTROL_PLANE).record
-    return sent + _advance(store, queue, record, {Condition.DEAD_LETTERS: _dead(letters)}, AlertRules(), Audience(), now)
+    return sent + _advance(
+        store, queue, record, {Condition.DEAD_LETTERS: _dead(letters)}, AlertRules(), Audience(), now
+    )
 
 
 def look(
@@ -133,9 +135,7 @@ def _dead(letters: int) -> Finding | None:
     if letters == 0:
         return None
     what = "1 message was" if letters == 1 else f"{letters} messages were"
-    return Finding(
-        Condition.DEAD_LETTERS, f"{what} put aside and not carried out.", "Read why: uds dead-letters list."
-    )
+    return Finding(Condition.DEAD_LETTERS, f"{what} put aside and not carried out.", "Read why: uds dead-letters list.")
 
 
 def _advance(
@@ -149,7 +149,7 @@ def _advance(
 ) -> int:
     """One conditional write when anything is to be told, decided anew on the record as it then is."""
 
-    def decide(found: PipelineRecord) -> tuple[PipelineRecord, Sequence[Row]]:
+    def decide(found: PipelineRecord) -> tuple[PipelineRecord, tuple[Row, ...]]:
         episodes, changed, notices = advance(
             found.pipeline_id, found.episodes, findings, rules.repeat_every, audience, now
         )

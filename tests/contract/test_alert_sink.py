@@ -218,7 +218,8 @@ def test_while_a_key_is_rotated_both_sign(receiver: Receiver, open_webhook: Call
 
 
 @pytest.mark.parametrize(
-    "secret", ["hunter2-hunter2-hunter2", "whsec_", "whsec_bm90aGluZw bm90aGluZx$", "whsec_bm90aGluZw$", f"{KEY} x", " "]
+    "secret",
+    ["hunter2-hunter2-hunter2", "whsec_", "whsec_bm90aGluZw bm90aGluZx$", "whsec_bm90aGluZw$", f"{KEY} x", " "],
 )
 def test_a_secret_that_is_none_is_refused(
     receiver: Receiver, open_webhook: Callable[..., WebhookSink], secret: str
