@@ -67,12 +67,11 @@ class Loop:
         except (ConfigError, PermanentError) as error:
             LOG.warning("a message of %s is put aside: %s", message.queue, error)
             self.plane.queue.dead_letter(message, str(error))
+        # Not abandoned: it comes again when its lock runs out, and that is the pause before the next try.
         except SyncError as error:
             LOG.warning("a message of %s comes again: %s", message.queue, error)
-            self.plane.queue.abandon(message)
         except Exception:
             LOG.exception("a message of %s comes again", message.queue)
-            self.plane.queue.abandon(message)
         else:
             self.plane.queue.complete(message)
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from sync_core.adapters.sqlite_store import SqliteStore
-from sync_core.complete import complete, engine_died, fail, take_result
+from sync_core.app import App
+from sync_core.close import engine_died, fail, take_result
+from sync_core.complete import complete_run
 from sync_core.domain.errors import PermanentError, RetryableError, SyncError
 from sync_core.domain.run import (
     Outcome,
@@ -25,7 +27,7 @@ from sync_core.domain.run import (
     make_run_key,
 )
 from sync_core.domain.watermark import CursorType, Watermark
-from sync_core.launch import launch_batch, make_manifest, make_order
+from sync_core.launch import Stage, launch_batch, make_manifest, make_order
 from sync_core.operate import change_watermark
 from sync_core.ports import Conflict, Row, Stored
 from sync_core.request import Asked, request_run
@@ -45,7 +47,14 @@ def number(value: int) -> Watermark:
 
 
 def asked(occasion: str = "1", kind: RunKind = RunKind.INCREMENTAL) -> Asked:
-    return Asked("orders", make_run_key("orders", occasion, 1), occasion, kind)
+    requested = kind is not RunKind.INCREMENTAL
+    return Asked("orders", make_run_key("orders", occasion, 1), occasion, kind, requested=requested)
+
+
+def completed(app: App, store: SqliteStore, run_key: str) -> RunRecord | None:
+    run = store.run("orders", run_key)
+    assert run is not None
+    return complete_run(store, app.folder, run, None, NOW)
 
 
 def begun(world: World, one: Asked) -> tuple[SqliteStore, RunRecord]:
@@ -105,8 +114,8 @@ def test_p23_a_completion_that_comes_twice_counts_once(world: World) -> None:
     store = SqliteStore(world.folder)
     before = store.load("orders")
     for _ in range(3):
-        complete(store, app.folder, "orders", result.run_key, NOW)
-        fail(store, "orders", result.run_key, engine_died("orders", "presumed dead"), NOW)
+        completed(app, store, result.run_key)
+        fail(store, "orders", result.run_key, engine_died("orders", "presumed dead"), NOW, None)
     assert store.load("orders") == before
     run = store.runs("orders", 1)[0]
     assert run.state is RunState.SUCCEEDED
@@ -118,11 +127,11 @@ def test_p23_a_run_presumed_dead_that_committed_counts_late_and_once(world: Worl
     store, run = begun(world, asked())
     app, _ = world.app()
     manifest = app.folder.write_manifest(make_manifest(run.batch_id, [make_order(pipeline(), run, EMPTY)], CONNECTIONS))
-    fail(store, "orders", run.run_key, engine_died("orders", "presumed dead"), NOW)
-    assert store.load("orders").record == EMPTY
+    fail(store, "orders", run.run_key, engine_died("orders", "presumed dead"), NOW, None)
+    assert store.load("orders").record == replace(EMPTY, first_begun_at=NOW)
     InProcess(world.place).launch(run.batch_id, manifest)
     for _ in range(3):
-        late = complete(store, app.folder, "orders", run.run_key, NOW)
+        late = completed(app, store, run.run_key)
         assert late is not None
         assert (late.state, late.late_success, late.counted_generation) == (RunState.FAILED, True, 1)
         record = store.load("orders").record
@@ -133,10 +142,10 @@ def test_p23_a_run_presumed_dead_that_committed_counts_late_and_once(world: Worl
 
 def test_what_a_closed_run_failed_of_stays(world: World) -> None:
     store, run = begun(world, asked())
-    failed = fail(store, "orders", run.run_key, engine_died("orders", "presumed dead"), NOW)
+    failed = fail(store, "orders", run.run_key, engine_died("orders", "presumed dead"), NOW, None)
     assert failed is not None
     nothing_done = RunResult("orders", run.run_key, run.batch_id, run.kind, 1, Outcome.SUPERSEDED)
-    assert take_result(EMPTY, failed, nothing_done, NOW) == (EMPTY, failed)
+    assert take_result(EMPTY, failed, nothing_done, None, NOW) == (EMPTY, ())
 
 
 def test_p21_a_request_that_comes_twice_begins_one_run(world: World) -> None:
@@ -150,7 +159,7 @@ def test_p21_a_request_that_comes_twice_begins_one_run(world: World) -> None:
 def test_p21_a_closed_run_is_never_begun_again(world: World) -> None:
     one = asked()
     store, run = begun(world, one)
-    fail(store, "orders", run.run_key, engine_died("orders", "dead"), NOW)
+    fail(store, "orders", run.run_key, engine_died("orders", "dead"), NOW, None)
 
     assert request_run(store, one, run.batch_id, NOW).state is RunState.FAILED
     assert store.load("orders").record.open_run is None
@@ -179,13 +188,12 @@ def test_p21_launching_any_number_of_times_starts_the_engine_once(world: World) 
     launcher = InProcess(world.place)
 
     def launch() -> str | None:
-        return launch_batch(
-            store, app.folder, launcher, run.batch_id, [run], {"orders": pipeline()}, CONNECTIONS, NOW
-        )  # fmt: skip
+        stage = Stage(store, app.folder, launcher, {"orders": pipeline()}, CONNECTIONS)
+        return launch_batch(stage, run.batch_id, [("orders", run.run_key)], NOW)
 
     assert launch() == launch() == run.batch_id
     assert launcher.launched == [run.batch_id]
-    complete(store, app.folder, "orders", run.run_key, NOW)
+    completed(app, store, run.run_key)
     assert launch() is None
     assert store.runs("orders", 9)[0].state is RunState.SUCCEEDED
     assert sorted(app.folder.read_manifest(run.batch_id).connections) == ["lake", "shop"]  # pyright: ignore[reportOptionalMemberAccess]
@@ -201,7 +209,7 @@ def test_p05_two_processes_begin_one_run(world: World) -> None:
     refused: list[SyncError] = []
     launch = first.launcher.launch
 
-    def meanwhile(batch_id: str, manifest: str) -> str:
+    def meanwhile(batch_id: str, manifest: str, compute: str = "default") -> str:
         results, refusals = second.run([pipeline(), pipeline("items")], CONNECTIONS, nothing)
         assert [result.pipeline_id for result in results] == ["items"]
         refused.extend(refusal.error for refusal in refusals)
@@ -286,7 +294,7 @@ def test_an_engine_that_cannot_start_fails_the_run(world: World) -> None:
     app, _ = world.app()
     assert isinstance(app.launcher, InProcess)
 
-    def fault(batch_id: str, manifest: str) -> str:
+    def fault(batch_id: str, manifest: str, compute: str = "default") -> str:
         raise PermanentError("launch.failed", "There is no engine.")
 
     app.launcher.launch = fault
@@ -356,11 +364,11 @@ def test_what_was_seen_belongs_to_its_epoch() -> None:
     run = RunRecord("key", "orders", RunKind.FULL_REFRESH, 1, RunState.LAUNCHED, "batch", NOW)
     result = RunResult("orders", "key", "batch", run.kind, 1, Outcome.SUCCEEDED, epoch=8, generation=4, seen=new)
     before = PipelineRecord("orders", 7, 3, number(900), "key", seen=old)
-    assert take_result(before, run, result, NOW)[0].seen == new
-    assert take_result(replace(before, epoch=8), run, result, NOW)[0].seen == old, "an unripe pair is kept"
+    assert take_result(before, run, result, None, NOW)[0].seen == new
+    assert take_result(replace(before, epoch=8), run, result, None, NOW)[0].seen == old, "an unripe pair is kept"
     served = replace(before, epoch=8, generation=9, watermark=number(1_000_000))
-    assert take_result(served, run, result, NOW)[0].seen == new
-    assert take_result(replace(before, epoch=9, seen=None), run, result, NOW)[0].seen is None
+    assert take_result(served, run, result, None, NOW)[0].seen == new
+    assert take_result(replace(before, epoch=9, seen=None), run, result, None, NOW)[0].seen is None
 
 
 def test_a_request_that_lost_the_fence_is_given_up(world: World) -> None:
@@ -368,8 +376,11 @@ def test_a_request_that_lost_the_fence_is_given_up(world: World) -> None:
     store, run = begun(world, one)
     assert [request.request_id for request in store.load("orders").record.pending] == ["1"]
     result = RunResult("orders", run.run_key, "b", run.kind, 1, Outcome.SUPERSEDED, run.request_id, generation=3)
-    record, after = take_result(store.load("orders").record, run, result, NOW)
+    record, (after,) = take_result(store.load("orders").record, run, result, None, NOW)
+    assert isinstance(after, RunRecord)
     assert (record.open_run, record.pending, record.generation) == (None, (), 3)
     assert after.state is RunState.FAILED
     plain = replace(run, request_id=None)
-    assert take_result(store.load("orders").record, plain, result, NOW)[1].state is RunState.SUCCEEDED
+    (closed,) = take_result(store.load("orders").record, plain, result, None, NOW)[1]
+    assert isinstance(closed, RunRecord)
+    assert closed.state is RunState.SUCCEEDED
