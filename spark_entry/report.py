@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,9 @@ from sync_core.domain.errors import FenceLost, PermanentError, SyncError
 from sync_core.domain.run import Action, Outcome, RowCounts, RunError, RunResult, Seconds
 
 Redact = Callable[[str], str]
+
+_DATA_EXCEPTION = re.compile(r"\[[A-Z_.]+\] [^\n]{1,300}?(?=\. | SQLSTATE)(?=[^\n]*SQLSTATE: 22)")
+"""Spark's name of the error and its first sentence."""
 
 
 def report(
@@ -131,4 +135,17 @@ def _translate(execution: Execution, error: BaseException) -> SyncError | None:
             "a value has digits below a microsecond, which the target cannot hold, and lossy is refuse.",
             "Set lossy: cut to cut and count them.",
         )
-    return execution.source.translate_error(error) or execution.target.translate_error(error)
+    said = execution.source.translate_error(error) or execution.target.translate_error(error)
+    return said or _value_fault(text)
+
+
+def _value_fault(text: str) -> PermanentError | None:
+    """A value that a cast, a filter or an expression could not take: Spark's SQLSTATE class 22."""
+    found = _DATA_EXCEPTION.search(text)
+    if found is None:
+        return None
+    return PermanentError(
+        "row.invalid",
+        f"a value does not fit a transformation or the target's type: {found[0]}.",
+        "Correct the value at the source, filter its row out, or change the transformation.",
+    )
