@@ -14,7 +14,10 @@ import typer
 from sync_core.cli import demo, init, plan, run, schema, status, validate, watermark
 from sync_core.cli.options import move_options
 from sync_core.cli.output import exit_status, print_error
-from sync_core.domain.errors import ConfigError, PermanentError, SyncError
+from sync_core.domain.errors import ConfigError, PermanentError, RetryableError, SyncError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 
 HELP = """Keep tables in Oracle, Azure SQL, PostgreSQL and Delta Lake in step: no row lost, no row doubled.
 
@@ -53,11 +56,18 @@ def start(
         raise typer.Exit
 
 
+class Place(Protocol):
+    """The command that the option parser was at."""
+
+    command_path: str
+
+
 @runtime_checkable
 class UsageFault(Protocol):
     """What the option parser raises when the call is wrong."""
 
     exit_code: int
+    ctx: Place | None
 
     def format_message(self) -> str: ...
 
@@ -76,22 +86,24 @@ def run_command_line(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         result = app(args=arguments, prog_name="uds", standalone_mode=False)
+        if result == INTERRUPTED:
+            raise KeyboardInterrupt  # typer made a status of it
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except SyncError as error:
         print_error(error, as_json)
         return exit_status(error)
     except (KeyboardInterrupt, typer.Abort):
-        return 130
+        remedy = "uds status shows how a run that was under way has ended."
+        print_error(RetryableError("interrupted", "Interrupted.", remedy), as_json)
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if isinstance(error, UsageFault):
-            print_error(
-                ConfigError("call.wrong", error.format_message(), "uds --help lists commands and options."),
-                as_json,
-            )
+            remedy = f"{error.ctx.command_path if error.ctx else 'uds COMMAND'} --help lists what can be written."
+            print_error(ConfigError("call.wrong", error.format_message(), remedy), as_json)
             return 2
         if os.environ.get("UDS_DEBUG"):
             raise
