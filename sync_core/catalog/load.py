@@ -92,8 +92,9 @@ def _load_connections(layers: Layers, faults: list[Fault]) -> dict[str, Connecti
     connections: dict[str, Connection] = {}
     for name, node in layers.connections.items():
         entry = validate(ConnectionEntry, node, faults)
-        faults.extend(check_connection(name, node))
-        if entry is not None:
+        wrong = check_connection(name, node)
+        faults.extend(wrong)
+        if entry is not None and not wrong:
             connections[name] = to_connection(name, entry)
     return connections
 

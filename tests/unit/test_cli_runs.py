@@ -154,6 +154,14 @@ def test_an_engine_that_cannot_be_started(capsys: Capture, monkeypatch: pytest.M
     assert uds_json(capsys, "status")[1]["pipelines"][0]["state"] == "failed"
 
 
+def test_an_engine_that_is_not_a_command(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UDS_ENGINE", "'unclosed")
+    status, text = uds(capsys, "status")
+    assert (status, "UDS_ENGINE is not a command: No closing quotation." in text) == (2, True), text
+    monkeypatch.setenv("UDS_ENGINE", " ")
+    assert uds(capsys, "status")[0] == 0
+
+
 def test_a_second_run_is_refused_and_its_neighbour_runs(
     capsys: Capture, engine: Callable[[str], None], folder: Path
 ) -> None:
