@@ -83,7 +83,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run_command_line(arguments: list[str]) -> int:
     """Run one command line and return its exit status; errors are printed, never raised."""
     arguments = move_options(arguments)
-    as_json = "--json" in arguments
+    try:
+        return _run(arguments, "--json" in arguments)
+    except BrokenPipeError:
+        _drop_output()
+        return 1
+    except OSError as error:
+        # Standard output itself may be what is full: no document goes there, and none is left for the exit to write.
+        message = f"uds stopped: {error.strerror or type(error).__name__}."
+        print_error(PermanentError("system.failed", message, "Check the disk, and where the output goes."), False)
+        _drop_output()
+        return 1
+
+
+def _run(arguments: list[str], as_json: bool) -> int:
+    """The same, but for errors of the system, which may be those of the output."""
     try:
         result = app(args=arguments, prog_name="uds", standalone_mode=False)
         if result == INTERRUPTED:
@@ -97,9 +111,8 @@ def run_command_line(arguments: list[str]) -> int:
         remedy = "uds status shows how a run that was under way has ended."
         print_error(RetryableError("interrupted", "Interrupted.", remedy), as_json)
         return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except OSError:
+        raise
     except Exception as error:
         if isinstance(error, UsageFault):
             remedy = f"{error.ctx.command_path if error.ctx else 'uds COMMAND'} --help lists what can be written."
@@ -114,3 +127,8 @@ def run_command_line(arguments: list[str]) -> int:
             as_json,
         )
         return 1
+
+
+def _drop_output() -> None:
+    """Let what is still to be written to standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
