@@ -45,9 +45,9 @@ def test_each_fault_is_one_sentence_and_neighbours_are_unharmed(
     source, target = world.connections["pg"], world.connections["postgresql"]
     signed_in = {"username": stranger, "secret": SecretReference("tests", "stranger")}
     environment = world.environment | {
-        "UDS_SECRET_TESTS_STRANGER": "stranger",
-        "UDS_SECRET_TESTS_WRONG": "wrong-pa55",
-    }  # pragma: allowlist secret
+        "UDS_SECRET_TESTS_STRANGER": "stranger",  # pragma: allowlist secret
+        "UDS_SECRET_TESTS_WRONG": "wrong-pa55",  # pragma: allowlist secret
+    }
     monkeypatch.setattr(World, "environment", property(lambda _world: environment))
     wrong = SecretReference("tests", "wrong")
     for name, connection in {
