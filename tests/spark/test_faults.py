@@ -104,12 +104,12 @@ def test_the_live_check_names_missing_privileges(world: World) -> None:
     world.orders((1, "a", "2024-01-01"))
     user = f"u{secrets.token_hex(4)}"
     world.sql(
-        f"CREATE ROLE {user} LOGIN PASSWORD '{user}'",
+        f"CREATE ROLE {user} LOGIN PASSWORD 'weak-&-able'",
         f"GRANT USAGE ON SCHEMA {world.target} TO {user}",
         f"CREATE TABLE {world.target}.orders (id bigint PRIMARY KEY, name text, at timestamp)",
         f"GRANT SELECT ON {world.target}.orders TO {user}",
     )
-    world.secrets["UDS_SECRET_TESTS_USER"] = user
+    world.secrets["UDS_SECRET_TESTS_USER"] = "weak-&-able"
     weak = replace(world.connections["postgresql"], username=user, secret=SecretReference("tests", "user"))
     pipeline = replace(world.pipeline("postgresql"), target=Target("postgresql", "orders"))
     order = RunOrder(secrets.token_hex(32), pipeline, RunKind.INCREMENTAL)
