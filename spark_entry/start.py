@@ -8,19 +8,23 @@ from spark_entry.adapters.base import TargetState
 from spark_entry.ledger import LedgerEntry
 from sync_core.domain.errors import PermanentError
 from sync_core.domain.pipeline import LoadMode, Pipeline
-from sync_core.domain.run import RunKind, RunOrder, fingerprint
+from sync_core.domain.run import RunKind, RunOrder, Seen, fingerprint
 from sync_core.domain.watermark import Watermark
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run goes on from: the ledger's generation, and the epoch and watermark of ledger or manifest."""
+    """Where a run goes on from: the ledger's generation, and the epoch and watermark of ledger or manifest.
+
+    `seen` is the number cursor's pair; one of another epoch is None, for it may be of another cursor.
+    """
 
     kind: RunKind
     epoch: int
     generation: int
     watermark: Watermark | None
     fingerprint: str
+    seen: Seen | None = None
 
 
 def effective_kind(order: RunOrder) -> RunKind:
@@ -65,7 +69,8 @@ def decide_start(order: RunOrder, state: TargetState) -> Start:
         # The full refresh mends: a new epoch makes its ledger greater than whatever the store remembers.
         # Delta remembers the greatest generation it ever saw and skips what is not greater, in silence.
         epoch, generation, watermark = max(epoch, order.epoch) + 1, max(generation, order.generation), None
-    return Start(kind, epoch, generation, watermark, current)
+    seen = order.seen if epoch == order.epoch else None
+    return Start(kind, epoch, generation, watermark, current, seen)
 
 
 def _adoption(pipeline: Pipeline) -> str:
