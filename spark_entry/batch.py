@@ -31,6 +31,20 @@ THREADS = 4
 """More pipelines at once give nothing: measured on 2 cores, the driver is the bottleneck."""
 
 
+SETTINGS = {
+    "spark.sql.ansi.enabled": "true",
+    # Else a filter on a date between 5 and 14 October 1582 reaches Parquet as a date ten days later.
+    "spark.sql.datetime.java8API.enabled": "true",
+    # Else a full refresh of a partitioned table would leave the partitions that have no new row.
+    "spark.sql.sources.partitionOverwriteMode": "static",
+    # The meaning of the word TIMESTAMP, of names and of casts is ours, whatever the cluster has set (P9).
+    "spark.sql.timestampType": "TIMESTAMP_LTZ",
+    "spark.sql.caseSensitive": "false",
+    "spark.sql.storeAssignmentPolicy": "ANSI",
+}
+"""What every pipeline's session is set to."""
+
+
 class Batch:
     """Runs the orders of one manifest and hands each result to `save` as soon as it is there."""
 
@@ -102,9 +116,8 @@ class Batch:
         adapters: list[DatabaseAdapter] = []
         try:
             session = self._spark.newSession()
-            session.conf.set("spark.sql.ansi.enabled", "true")
-            # Else a filter on a date between 5 and 14 October 1582 reaches Parquet as a date ten days later.
-            session.conf.set("spark.sql.datetime.java8API.enabled", "true")
+            for name, value in SETTINGS.items():
+                session.conf.set(name, value)
             adapters += [self._adapter(pipeline.source.connection, session)]
             adapters += [self._adapter(pipeline.target.connection, session)]
             execution = Execution(

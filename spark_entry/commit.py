@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, Observation
 
 from spark_entry import load
-from spark_entry.adapters.base import TargetState, WriteRequest
+from spark_entry.adapters.base import Column, TargetState, WriteRequest
 from spark_entry.execution import Execution, Planned
 from spark_entry.ledger import LedgerEntry
 from spark_entry.schema import SchemaPlan, find
@@ -47,6 +48,11 @@ class Commit:
         if self.schema.added or self.schema.widened:
             return self.execution.target.evolve_statements(target, self.schema.added, self.schema.widened)
         return ()
+
+    def kept(self, state: TargetState) -> Callable[[Column], str]:
+        """What the target makes of a column's values, where it has the column already."""
+        there = {column.name for column in state.columns}
+        return lambda column: self.execution.target.kept(column) if column.name in there else "{}"
 
     def request(self, state: TargetState, frame: DataFrame, written: Observation) -> WriteRequest:
         """`written` observes `rows` of the frame as the target computes it."""

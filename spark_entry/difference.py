@@ -106,7 +106,13 @@ def _target_rows(commit: Commit, state: TargetState) -> DataFrame:
         condition = target.target_filter(state, commit.cursor, pipeline.cursor, low, high, fixed.with_nulls)
     there = target.read_target(pipeline.target, state, condition)
     written = [column for column in commit.schema.written if find(state.columns, column.name)]
-    return there.select(*[there[quote(column.name)].cast(column.type).alias(column.name) for column in written])
+    kept = commit.kept(state)
+    return there.select(
+        *[
+            F.expr(kept(column).replace("{}", f"CAST({quote(column.name)} AS {column.type})")).alias(column.name)
+            for column in written
+        ]
+    )
 
 
 def _renewal_is_due(ledger: LedgerEntry | None, now: datetime) -> bool:

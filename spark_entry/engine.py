@@ -35,6 +35,11 @@ def execute(execution: Execution, action: Action) -> Outcome:
         execution.rows = RowCounts(inserted=done.rows if done.run_key == execution.order.run_key else 0)
         return Outcome.SUCCEEDED
     planned = _plan(execution, state)
+    if action is Action.CHECK:
+        execution.problems = (
+            *execution.source.check(execution.order.pipeline.source, None),
+            *execution.target.check(None, target),
+        )
     return _move(execution, state, planned, action)
 
 
@@ -47,7 +52,7 @@ def _plan(execution: Execution, state: TargetState) -> Planned:
         pipeline = resolve_names(pipeline, relation)
         cursor = pipeline.cursor
         probe = execution.source.probe_cursor(relation, cursor) if cursor else None
-        fixed = fix_window(pipeline, begin, probe, execution.order.seen, execution.order.range)
+        fixed = fix_window(pipeline, begin, probe, begin.seen, execution.order.range)
     window = execution.window = fixed.window
     execution.seen = fixed.seen
     execution.notes += fixed.notes
@@ -80,8 +85,8 @@ def _move(execution: Execution, state: TargetState, planned: Planned, action: Ac
     frame = incoming.frame
     if pipeline.mode is LoadMode.MERGE and not _rows_are_single(planned):
         frame = load.newest_of_each_key(frame, pipeline.target_keys, pipeline.target_cursor)
-    frame = load.in_target_types(frame, schema)
     commit = Commit(execution, planned, schema)
+    frame = load.in_target_types(frame, schema, commit.kept(state))
     ddl = commit.ddl(state)
     if action is not Action.RUN:
         statements = ddl + execution.target.write_statements(commit.request(state, frame, Observation()))

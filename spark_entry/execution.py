@@ -33,6 +33,7 @@ class Execution:
     schema_changes: tuple[str, ...] = ()
     steps: dict[str, float] = field(default_factory=dict[str, float])
     plan: RunPlan | None = None
+    problems: tuple[str, ...] = ()
 
     @contextmanager
     def step(self, name: str) -> Generator[None]:

@@ -5,7 +5,8 @@ Everything here is lazy: the source is scanned once, when the target writes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -14,10 +15,10 @@ from pyspark.sql import DataFrame, Observation, Window
 from pyspark.sql import functions as F
 
 from spark_entry.adapters.base import CURSOR_DIGITS, LOST_DIGITS, Column, ReadPlan, Relation
-from spark_entry.schema import SchemaPlan, find
+from spark_entry.schema import SchemaPlan, find, narrowed
 from spark_entry.transforms import quote, resolve, transform
 from sync_core.domain.errors import PermanentError
-from sync_core.domain.pipeline import Drop, Pipeline, Select
+from sync_core.domain.pipeline import Drop, LoadMode, Pipeline, Select
 
 NULL_KEY_MARK = "uds: a merge key is NULL"
 LOST_DIGITS_MARK = "uds: digits below a microsecond would be lost"
@@ -35,8 +36,17 @@ class Incoming:
 def columns_to_read(pipeline: Pipeline, relation: Relation) -> tuple[Column, ...]:
     """Every column except refused ones that the transformations leave out.
 
-    Raises PermanentError `type.refused` that names each column whose values would not survive (P17).
+    Raises PermanentError: `type.refused` that names each column whose values would not survive (P17), `source.columns`
+    when names differ by case alone, which Spark takes for one name.
     """
+    spelled = Counter(column.name.lower() for column in relation.columns)
+    twins = [column.name for column in relation.columns if spelled[column.name.lower()] > 1]
+    if twins:
+        raise PermanentError(
+            "source.columns",
+            f"Pipeline {pipeline.pipeline_id}: columns of {relation.name} differ by case alone: {', '.join(twins)}.",
+            "Read it by a query that gives each a name of its own.",
+        )
     left_out = {name.lower() for step in pipeline.transformations if isinstance(step, Drop) for name in step.columns}
     selections = [step for step in pipeline.transformations if isinstance(step, Select)]
     wanted = {name.lower() for name in selections[0].columns} if selections else None
@@ -67,13 +77,14 @@ def prepare(raw: DataFrame, pipeline: Pipeline, plan: ReadPlan) -> Incoming:
     if keys:
         measures.append(F.count_if(reduce(SparkColumn.__or__, [key.isNull() for key in keys])).alias("null_keys"))
     frame = raw.observe(counts, *measures)
-    if keys and pipeline.mode.value == "merge":
-        frame = _guard_keys(frame, pipeline)
     if LOST_DIGITS in raw.columns and pipeline.lossy == "refuse":
         frame = frame.filter(
             F.when(F.col(LOST_DIGITS) > 0, F.raise_error(F.lit(LOST_DIGITS_MARK)).cast("boolean")).otherwise(True)
         )
     frame = transform(frame, pipeline)
+    if keys and pipeline.mode is LoadMode.MERGE:
+        # After the transformations: a row that they filter out needs no key.
+        frame = _guard_keys(frame, pipeline)
     natives = {column.name: column.native for column in plan.columns}
     columns = tuple(
         Column(field.name, field.dataType.simpleString(), natives.get(field.name, "derived"), field.nullable)
@@ -84,7 +95,7 @@ def prepare(raw: DataFrame, pipeline: Pipeline, plan: ReadPlan) -> Incoming:
 
 
 def _guard_keys(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
-    missing = reduce(SparkColumn.__or__, [frame[quote(resolve(frame, key))].isNull() for key in pipeline.merge_keys])
+    missing = reduce(SparkColumn.__or__, [frame[quote(resolve(frame, key))].isNull() for key in pipeline.target_keys])
     if pipeline.null_keys == "ignore":
         return frame.filter(~missing)
     return frame.filter(F.when(missing, F.raise_error(F.lit(NULL_KEY_MARK)).cast("boolean")).otherwise(True))
@@ -103,14 +114,21 @@ def newest_of_each_key(frame: DataFrame, keys: Sequence[str], cursor: str | None
     return frame.withColumn("__uds_rank", F.row_number().over(window)).filter("__uds_rank = 1").drop("__uds_rank")
 
 
-def in_target_types(frame: DataFrame, schema: SchemaPlan) -> DataFrame:
-    """Exactly the written columns, in the target's spelling and types; a value that does not fit fails the run."""
+def in_target_types(frame: DataFrame, schema: SchemaPlan, kept: Callable[[Column], str]) -> DataFrame:
+    """Exactly the written columns, in the target's spelling and types; a value that does not fit fails the run.
+
+    `kept` is what the target makes of a column's values (DatabaseAdapter.kept).
+    """
     return frame.select(
         *[
-            frame[quote(source)].cast(column.type).alias(column.name)
+            F.expr(kept(column).replace("{}", _cast(quote(source), column, schema))).alias(column.name)
             for source, column in zip(schema.source_names, schema.written, strict=True)
         ]
     )
+
+
+def _cast(value: str, column: Column, schema: SchemaPlan) -> str:
+    return narrowed(column, value) if column.name in schema.narrower else f"CAST({value} AS {column.type})"
 
 
 def subtract(
@@ -123,20 +141,38 @@ def subtract(
     if keys:
         names = [*keys, cursor] if cursor else list(keys)
         return _without(frame, there, names)
-    if len(columns) == len(frame.columns):
+    plain = all(_comparable(frame, name) is None for name in columns)
+    if plain and len(columns) == len(frame.columns):
         return frame.exceptAll(there.select(*[there[quote(name)] for name in frame.columns]))
-    number = F.row_number().over(Window.partitionBy(*[F.col(quote(name)) for name in columns]).orderBy(F.lit(0)))
-    numbered = frame.withColumn("__uds_number", number)
-    return _without(numbered, there.withColumn("__uds_number", number), [*columns, "__uds_number"]).drop("__uds_number")
+    return _without(_numbered(frame, columns), _numbered(there, columns), [*columns, "__uds_number"]).drop(
+        "__uds_number"
+    )
+
+
+def _numbered(frame: DataFrame, columns: Sequence[str]) -> DataFrame:
+    """Rows that agree in the columns, numbered from 1."""
+    agreeing = Window.partitionBy(*[_value(frame, name) for name in columns]).orderBy(F.lit(0))
+    return frame.withColumn("__uds_number", F.row_number().over(agreeing))
+
+
+def _value(frame: DataFrame, name: str) -> SparkColumn:
+    """A column in a form that has an equality."""
+    comparable = _comparable(frame, name)
+    return frame[quote(resolve(frame, name))] if comparable is None else comparable
+
+
+def _comparable(frame: DataFrame, name: str) -> SparkColumn | None:
+    """The JSON text of a column that has no equality of its own; None for all others."""
+    column = quote(resolve(frame, name))
+    kind = frame.select(column).schema.fields[0].dataType.simpleString()
+    if "map<" not in kind and "variant" not in kind:
+        return None
+    return F.to_json(frame[column], {"ignoreNullFields": "false"})
 
 
 def _without(frame: DataFrame, there: DataFrame, names: Sequence[str]) -> DataFrame:
-    other = there.select(
-        *[there[quote(resolve(there, name))].alias(f"__there_{index}") for index, name in enumerate(names)]
-    )
-    same = [
-        frame[quote(resolve(frame, name))].eqNullSafe(other[f"__there_{index}"]) for index, name in enumerate(names)
-    ]
+    other = there.select(*[_value(there, name).alias(f"__there_{index}") for index, name in enumerate(names)])
+    same = [_value(frame, name).eqNullSafe(other[f"__there_{index}"]) for index, name in enumerate(names)]
     return frame.join(other, reduce(SparkColumn.__and__, same), "left_anti")
 
 

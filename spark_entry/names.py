@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from spark_entry.adapters.base import Relation
@@ -51,10 +51,15 @@ def _required(pipeline: Pipeline, relation: Relation, name: str, key: str) -> st
     column = relation.column(name)
     if column is not None:
         return column.name
-    near = difflib.get_close_matches(name.lower(), [column.name.lower() for column in relation.columns], n=1)
-    nearest = next((column.name for column in relation.columns if near and column.name.lower() == near[0]), None)
     raise PermanentError(
         "column.missing",
         f"Pipeline {pipeline.pipeline_id}: {relation.name} has no column {name}, which {key} names.",
-        f"Did you mean {nearest}?" if nearest else f"It has: {', '.join(column.name for column in relation.columns)}.",
+        nearest_column(name, [column.name for column in relation.columns]),
     )
+
+
+def nearest_column(name: str, columns: Sequence[str]) -> str:
+    """What to write in place of a name that is none: the nearest one, else all there are."""
+    near = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1)
+    nearest = next((column for column in columns if near and column.lower() == near[0]), None)
+    return f"Did you mean {nearest}?" if nearest else f"There are: {', '.join(columns)}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,11 +11,17 @@ from datetime import datetime
 from spark_entry.execution import Execution
 from spark_entry.ledger import LedgerEntry
 from spark_entry.load import LOST_DIGITS_MARK, NULL_KEY_MARK
+from spark_entry.names import resolve_names
+from spark_entry.schema import UNFIT_MARK
 from spark_entry.start import effective_kind, own_entry
 from sync_core.domain.errors import FenceLost, PermanentError, SyncError
 from sync_core.domain.run import Action, Outcome, RowCounts, RunError, RunResult, Seconds
 
 Redact = Callable[[str], str]
+
+_DATA_EXCEPTION = re.compile(r"\[[A-Z_.]+\] [^\n]{1,300}?(?=\. | SQLSTATE)(?=[^\n]*SQLSTATE: 22)")
+"""Spark's name of the error and its first sentence."""
+_RAISED = re.compile(r"\[USER_RAISED_EXCEPTION\] (uds: .*?)(?: SQLSTATE: \w+|\n|$)")
 
 
 def report(
@@ -58,6 +65,9 @@ def report(
         schema_changes=execution.schema_changes,
         notes=tuple(execution.notes),
         plan=execution.plan,
+        problems=tuple(
+            RunError("privilege.missing", "permanent", redact(problem), "Grant it.") for problem in execution.problems
+        ),
         started_at=started,
         finished_at=finished,
     )
@@ -116,9 +126,12 @@ def _translate(execution: Execution, error: BaseException) -> SyncError | None:
     if isinstance(error, SyncError):
         return error
     pipeline = execution.order.pipeline
-    text = str(error)
+    # Spark's word before it: the plan that other errors print holds our words, too.
+    raised = _RAISED.search(str(error))
+    text = raised[1] if raised else ""
     if NULL_KEY_MARK in text:
         relation = execution.source.describe_source(pipeline.source, pipeline.types)
+        pipeline = resolve_names(pipeline, relation)
         count = execution.source.count_nulls(relation, pipeline.merge_keys, None)
         return PermanentError(
             "key.null",
@@ -131,4 +144,23 @@ def _translate(execution: Execution, error: BaseException) -> SyncError | None:
             "a value has digits below a microsecond, which the target cannot hold, and lossy is refuse.",
             "Set lossy: cut to cut and count them.",
         )
-    return execution.source.translate_error(error) or execution.target.translate_error(error)
+    if text.startswith(UNFIT_MARK):
+        return PermanentError(
+            "type.lossy",
+            f"{pipeline.target.table}: {text.removeprefix(UNFIT_MARK).strip()}.",
+            "Give the column of the target a wider type, or round the value in a transformation.",
+        )
+    said = execution.source.translate_error(error) or execution.target.translate_error(error)
+    return said or _value_fault(str(error))
+
+
+def _value_fault(text: str) -> PermanentError | None:
+    """A value that a cast, a filter or an expression could not take: Spark's SQLSTATE class 22."""
+    found = _DATA_EXCEPTION.search(text)
+    if found is None:
+        return None
+    return PermanentError(
+        "row.invalid",
+        f"a value does not fit a transformation or the target's type: {found[0]}.",
+        "Correct the value at the source, filter its row out, or change the transformation.",
+    )

@@ -13,6 +13,7 @@ from sync_core.domain.pipeline import Pipeline, SchemaChanges
 
 Fit = Literal["same", "fits", "widen", "no"]
 
+UNFIT_MARK = "uds: in the target"
 _INTEGERS = ("tinyint", "smallint", "int", "bigint")
 _INTEGER_DIGITS = {"tinyint": 3, "smallint": 5, "int": 10, "bigint": 19}
 
@@ -21,7 +22,8 @@ _INTEGER_DIGITS = {"tinyint": 3, "smallint": 5, "int": 10, "bigint": 19}
 class SchemaPlan:
     """The columns to write, with the target's types, the DDL that is due, and what to report.
 
-    `written` is in the target's spelling; `source_names` gives the frame's name for each.
+    `written` is in the target's spelling; `source_names` gives the frame's name for each. `narrower` are target names
+    of columns that cannot hold every value of the source's type.
     """
 
     written: tuple[Column, ...]
@@ -29,6 +31,7 @@ class SchemaPlan:
     added: tuple[Column, ...] = ()
     widened: tuple[Column, ...] = ()
     changes: tuple[str, ...] = ()
+    narrower: tuple[str, ...] = ()
 
 
 def plan_schema(
@@ -46,6 +49,7 @@ def plan_schema(
     names: list[str] = []
     added: list[Column] = []
     widened: list[Column] = []
+    narrower: list[str] = []
     changes: list[str] = []
     for column in incoming:
         there = find(existing, column.name)
@@ -69,6 +73,8 @@ def plan_schema(
             if policy is SchemaChanges.EVOLVE:
                 there = Column(there.name, column.type, there.native, there.nullable)
                 widened.append(there)
+            else:
+                narrower.append(there.name)
         written.append(there)
         names.append(column.name)
     gone = [name for name in written_before if find(incoming, name) is None and find(existing, name) is not None]
@@ -82,7 +88,7 @@ def plan_schema(
         )
     if policy is SchemaChanges.DISCARD:
         changes = [f"{change} (discarded)" for change in changes]
-    return SchemaPlan(tuple(written), tuple(names), tuple(added), tuple(widened), tuple(changes))
+    return SchemaPlan(tuple(written), tuple(names), tuple(added), tuple(widened), tuple(changes), tuple(narrower))
 
 
 def find(columns: Iterable[Column], name: str) -> Column | None:
@@ -109,6 +115,20 @@ def compare(incoming: str, existing: str) -> Fit:
     if incoming == "date" and existing == "timestamp_ntz":
         return "fits"
     return _compare_decimals(incoming, existing)
+
+
+def narrowed(column: Column, value: str) -> str:
+    """Spark SQL for a value in a narrower column's type; one that it would round or cut stops the run."""
+    fitting = f"try_cast({value} AS {column.type})"
+    return f"CASE WHEN {fitting} <=> {value} THEN {fitting} ELSE {unfit(column, value)} END"
+
+
+def unfit(column: Column, value: str) -> str:
+    """Spark SQL that stops the run because the target's column cannot hold the value."""
+    label = column.name.replace("\\", "\\\\").replace("'", "\\'").replace("{}", "{ }")
+    native = column.native.replace("'", "")
+    text = f"concat('{UNFIT_MARK} {label} is {native}, which cannot hold ', left(cast({value} AS string), 40))"
+    return f"cast(raise_error({text}) AS {column.type})"
 
 
 def _compare_decimals(incoming: str, existing: str) -> Fit:

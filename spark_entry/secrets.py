@@ -9,6 +9,9 @@ from typing import Any
 from sync_core.domain.connection import SecretReference
 from sync_core.domain.errors import PermanentError
 
+_SHORT = 8
+"""A line of a secret this short tells nothing, and would redact words."""
+
 
 class Secrets:
     """Resolves references and remembers what it gave out, so that `redact` can take it out of any text."""
@@ -22,7 +25,8 @@ class Secrets:
         """The secret's value. Raises PermanentError that names the reference."""
         reference = SecretReference(scope, key)
         value = self._from_databricks(reference) if self._databricks else self._from_environment(reference)
-        self._given.add(value)
+        # A log is redacted line by line, and what signs in may leave out the line break that ends a pasted secret.
+        self._given |= {value, value.strip(), *(line.strip() for line in value.splitlines() if len(line) > _SHORT)}
         return value
 
     def redact(self, text: str) -> str:

@@ -7,20 +7,24 @@ from dataclasses import dataclass
 from spark_entry.adapters.base import TargetState
 from spark_entry.ledger import LedgerEntry
 from sync_core.domain.errors import PermanentError
-from sync_core.domain.pipeline import LoadMode
-from sync_core.domain.run import RunKind, RunOrder, fingerprint
+from sync_core.domain.pipeline import LoadMode, Pipeline
+from sync_core.domain.run import RunKind, RunOrder, Seen, fingerprint
 from sync_core.domain.watermark import Watermark
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run goes on from: the ledger's generation, and the epoch and watermark of ledger or manifest."""
+    """Where a run goes on from: the ledger's generation, and the epoch and watermark of ledger or manifest.
+
+    `seen` is the number cursor's pair; one of another epoch is None, for it may be of another cursor.
+    """
 
     kind: RunKind
     epoch: int
     generation: int
     watermark: Watermark | None
     fingerprint: str
+    seen: Seen | None = None
 
 
 def effective_kind(order: RunOrder) -> RunKind:
@@ -53,7 +57,7 @@ def decide_start(order: RunOrder, state: TargetState) -> Start:
             "target.not_empty",
             f"Pipeline {order.pipeline.pipeline_id}: the target {order.pipeline.target.table} holds rows that this "
             "pipeline never wrote.",
-            f"To keep them and go on from there: uds watermark set {order.pipeline.pipeline_id} VALUE --adopt. "
+            f"To keep them and go on from there: {_adoption(order.pipeline)}. "
             f"To replace them: uds run {order.pipeline.pipeline_id} --full-refresh.",
         )
     epoch, generation, watermark = order.epoch, 0, order.watermark
@@ -65,7 +69,13 @@ def decide_start(order: RunOrder, state: TargetState) -> Start:
         # The full refresh mends: a new epoch makes its ledger greater than whatever the store remembers.
         # Delta remembers the greatest generation it ever saw and skips what is not greater, in silence.
         epoch, generation, watermark = max(epoch, order.epoch) + 1, max(generation, order.generation), None
-    return Start(kind, epoch, generation, watermark, current)
+    seen = order.seen if epoch == order.epoch else None
+    return Start(kind, epoch, generation, watermark, current, seen)
+
+
+def _adoption(pipeline: Pipeline) -> str:
+    what = f"set {pipeline.pipeline_id} VALUE" if pipeline.cursor is not None else f"reset {pipeline.pipeline_id}"
+    return f"uds watermark {what} --adopt --reason WHY"
 
 
 def _foreign_rows_allowed(order: RunOrder, kind: RunKind) -> bool:
@@ -78,7 +88,7 @@ def find_fault(order: RunOrder, state: TargetState, current: str) -> PermanentEr
     name, table, ledger = order.pipeline.pipeline_id, order.pipeline.target.table, state.ledger
     mend = (
         f"Load it again with: uds run {name} --full-refresh. "
-        f"Or, when you know that nothing is missing: uds watermark reset {name}."
+        f"Or, when you know that nothing is missing: uds watermark reset {name} --reason WHY."
     )
     if order.generation == 0 and (ledger is None or ledger.epoch < order.epoch):
         # Never loaded, or a person has set the watermark since, knowing what is in the target (R8).

@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from spark_entry.adapters.base import CURSOR_DIGITS, LOST_DIGITS
+from spark_entry.names import nearest_column
 from sync_core.domain.errors import PermanentError
 from sync_core.domain.pipeline import Cast, Derive, Drop, Filter, Pipeline, Rename, Select, Transformation
 
@@ -16,9 +17,11 @@ CARRIED = (CURSOR_DIGITS, LOST_DIGITS)
 def transform(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
     """The frame after every transformation. The engine's own `__uds_` columns pass through.
 
-    Raises PermanentError `transformation.failed` that names the step when Spark cannot resolve it.
+    Raises PermanentError `column.missing` that names the nearest column, or `transformation.failed` that names the
+    step when Spark cannot resolve it.
     """
     for number, step in enumerate(pipeline.transformations):
+        _require_columns(frame, step, f"Pipeline {pipeline.pipeline_id}: transformations[{number}] ({step.type})")
         try:
             frame = _apply(frame, step)
         except AnalysisException as error:
@@ -29,6 +32,25 @@ def transform(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
                 "Correct the transformation; uds plan shows the columns it is given.",
             ) from error
     return frame
+
+
+def _require_columns(frame: DataFrame, step: Transformation, where: str) -> None:
+    """Spark would pass over a name that it does not know in drop and rename: a column meant to stay away would move."""
+    match step:
+        case Select() | Drop():
+            names = step.columns
+        case Rename():
+            names = tuple(step.mapping)
+        case Cast():
+            names = tuple(step.columns)
+        case _:
+            return
+    columns = [column for column in frame.columns if column not in CARRIED]
+    for name in names:
+        if resolve(frame, name) not in columns:
+            raise PermanentError(
+                "column.missing", f"{where} names the column {name}, which is not there.", nearest_column(name, columns)
+            )
 
 
 def _apply(frame: DataFrame, step: Transformation) -> DataFrame:

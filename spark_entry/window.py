@@ -45,13 +45,13 @@ def fix_window(
             f"Pipeline {pipeline.pipeline_id}: {probe.nulls} rows of the source have no value in the cursor {cursor.column}.",
             "Fill them, or set cursor.nulls to include or ignore.",
         )
-    fixed = _bounds(cursor, start, probe, seen)
+    fixed = _bounds(pipeline.pipeline_id, cursor, start, probe, seen)
     if start.kind is RunKind.BACKFILL:
         return _backfill(pipeline, start, fixed, asked or Range())
     return replace(fixed, notes=fixed.notes + _notes(cursor, probe))
 
 
-def _bounds(cursor: Cursor, start: Start, probe: CursorProbe, seen: Seen | None) -> FixedWindow:
+def _bounds(pipeline_id: str, cursor: Cursor, start: Start, probe: CursorProbe, seen: Seen | None) -> FixedWindow:
     refresh = start.kind is RunKind.FULL_REFRESH
     mark = start.watermark
     kept: Seen | None = None
@@ -61,6 +61,13 @@ def _bounds(cursor: Cursor, start: Start, probe: CursorProbe, seen: Seen | None)
         read = probe.highest
     else:
         safe = read = probe.safe
+    if cursor.type is CursorType.VERSION and not refresh and mark is not None and (safe is None or safe < mark):
+        raise PermanentError(
+            "source.replaced",
+            f"The source's version is {safe.value if safe else 'none'}, the watermark {mark.value}: the table was made "
+            "anew, and its versions count from 0 again.",
+            f"Load it again with: uds run {pipeline_id} --full-refresh.",
+        )
     if refresh:
         safe = safe if read is None or safe is None or safe <= read else read
     elif mark is not None and (safe is None or safe < mark):
@@ -92,7 +99,11 @@ def _safe_number(
 
 def _low(cursor: Cursor, mark: Watermark | None, daylight_saving: bool) -> Watermark | None:
     if mark is None:
-        return Watermark.parse(cursor.type, cursor.initial) if cursor.initial is not None else None
+        first = Watermark.parse(cursor.type, cursor.initial) if cursor.initial is not None else None
+        if first is None or cursor.type is not CursorType.VERSION:
+            return first
+        # The low end of versions is exclusive (a watermark was read), the first version of all is the table itself.
+        return Watermark(cursor.type, str(int(first.value) - 1)) if int(first.value) > 0 else None
     lookback = cursor.lookback
     if daylight_saving and cursor.type is CursorType.TIMESTAMP:
         lookback = max(lookback, FOLD_SECONDS)
@@ -111,7 +122,8 @@ def _backfill(pipeline: Pipeline, start: Start, fixed: FixedWindow, asked: Range
 def _notes(cursor: Cursor, probe: CursorProbe) -> tuple[str, ...]:
     notes: list[str] = []
     if probe.future:
-        notes.append(f"{probe.future} rows have a {cursor.column} later than the source's clock; they wait")
+        what = "later than the source's clock" if cursor.type.is_temporal else "beyond all numbers"
+        notes.append(f"{probe.future} rows have a {cursor.column} {what}; they wait")
     if probe.nulls and cursor.nulls is NullCursor.IGNORE:
         notes.append(f"{probe.nulls} rows without {cursor.column} are ignored")
     return tuple(notes)

@@ -274,6 +274,13 @@ class DatabaseAdapter(ABC):
     ) -> str | None:
         """`get_incremental_filter` for the target's column of that name and the target's type of it."""
 
+    def kept(self, column: Column) -> str:
+        """Spark SQL for what the target's column gives back for a value `{}`: the form in which rows are compared (R12).
+
+        A value that the column would round raises `unfit` (schema.py): digits are never lost in silence (P17).
+        """
+        return "{}"
+
     @abstractmethod
     def write_statements(self, request: WriteRequest) -> tuple[str, ...]:
         """The statements `write_data` would run, for `uds plan`."""

@@ -21,6 +21,7 @@ from spark_entry.adapters.base import (
 )
 from spark_entry.adapters.delta_table import NO_DELTA, DeltaTables, columns_of, condition_of
 from spark_entry.dialects import databricks as dialect
+from spark_entry.zones import has_summer_time
 from sync_core.domain.connection import Connection
 from sync_core.domain.errors import ConfigError, PermanentError, SyncError
 from sync_core.domain.pipeline import Cursor, ReadOptions, Source
@@ -50,7 +51,8 @@ class DeltaSource(DatabaseAdapter):
     def describe_source(self, source: Source, types: Mapping[str, str]) -> Relation:
         overrides = {name.lower(): kind for name, kind in types.items()}
         if source.query is not None:
-            sql = f"({source.query}) AS uds_query"
+            # On a line of its own, or a comment at the query's end would swallow what follows.
+            sql = f"({source.query.strip().rstrip(';')}\n) AS uds_query"
             with self.tables.faults("source", "the query"):
                 columns = columns_of(self.tables.sql(f"SELECT * FROM {sql}"), overrides)
             return Relation("query", sql, columns, is_query=True)
@@ -91,7 +93,7 @@ class DeltaSource(DatabaseAdapter):
             int(row["nulls"]),
             int(row["future"]),
             datetime.fromisoformat(row["clock"]).replace(tzinfo=UTC),
-            daylight_saving=cursor.type is CursorType.TIMESTAMP and _has_summer_time(zone),
+            daylight_saving=cursor.type is CursorType.TIMESTAMP and has_summer_time(zone, datetime.now(UTC)),
         )
 
     def _zone(self, cursor: Cursor) -> ZoneInfo:
@@ -180,9 +182,3 @@ def _cursor_column(relation: Relation, cursor: Cursor) -> Column:
 
 def _mark(kind: CursorType, text: str | None) -> Watermark | None:
     return Watermark.parse(kind, text) if text is not None else None
-
-
-def _has_summer_time(zone: ZoneInfo) -> bool:
-    year = datetime.now(UTC).year
-    winter, summer = (datetime(year, month, 1, tzinfo=zone).utcoffset() for month in (1, 7))
-    return winter != summer

@@ -20,6 +20,7 @@ from spark_entry.adapters.jdbc_staging import Staging, staging_prefix
 from spark_entry.dialects.base import FaultKind
 from spark_entry.dialects.writing import LedgerTables, Load, Written
 from spark_entry.ledger import LedgerEntry
+from spark_entry.schema import unfit
 from sync_core.domain.errors import PermanentError, RetryableError
 from sync_core.domain.pipeline import Cursor, Target
 from sync_core.domain.run import RunKind
@@ -59,6 +60,16 @@ class JdbcAdapter(JdbcSource):
                 recent=recent,
                 object_id=connection.query(self.dialect.object_id(table.schema, table.name))[0][0],
             )
+
+    def read_ledger(self, target: Target, pipeline_id: str) -> tuple[LedgerEntry, ...]:
+        """As the base says; over a new connection when the held one is lost, and the answer to a commit with it (R15)."""
+        try:
+            return super().read_ledger(target, pipeline_id)
+        except RetryableError as error:
+            if error.code != "database.unreachable":
+                raise
+        self.close()
+        return super().read_ledger(target, pipeline_id)
 
     def create_statements(self, target: Target, columns: tuple[Column, ...], keys: tuple[str, ...]) -> tuple[str, ...]:
         with self.faults("target", target.table):
@@ -114,6 +125,15 @@ class JdbcAdapter(JdbcSource):
         found = next(there for there in state.columns if there.name == column)
         self._require_order(found, cursor.type)
         return self.dialect.between(found.name, native_of(found), low, high, with_nulls)
+
+    def kept(self, column: Column) -> str:
+        native = native_of(column)
+        if column.type in ("string", "binary"):
+            return self.dialect.kept(native)
+        pattern = self.dialect.unfit(native) if column.type in ("timestamp", "timestamp_ntz") else None
+        if pattern is None:
+            return "{}"
+        return f"CASE WHEN cast({{}} AS string) RLIKE '{pattern}' THEN {unfit(column, '{}')} ELSE {{}} END"
 
     def write_statements(self, request: WriteRequest) -> tuple[str, ...]:
         with self.faults("target", request.target.table):
@@ -242,7 +262,14 @@ class JdbcAdapter(JdbcSource):
     def _require_order(self, column: Column, kind: CursorType) -> None:
         """The target's type of the cursor must sort as the source's does."""
         native = native_of(column)
-        if kind in self.dialect.cursor_types(native) or (kind in _BINARY_CURSORS and column.type == "binary"):
+        possible = self.dialect.cursor_types(native)
+        # A date may stand in a column of dates with time, as in every Oracle DATE.
+        dated = kind is CursorType.DATE and CursorType.TIMESTAMP in possible
+        if (
+            kind in possible
+            or dated
+            or (kind in _BINARY_CURSORS and column.type == "binary" and native.name not in self.dialect.unordered)
+        ):
             return
         raise PermanentError(
             "target.cursor",

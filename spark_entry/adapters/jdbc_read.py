@@ -17,7 +17,7 @@ from sync_core.domain.errors import PermanentError
 
 PART = "uds_part"
 _UNREADABLE = re.compile(
-    r"uds: column (?P<column>.+?) holds '(?P<value>.*?)', which does not fit (?P<type>[a-z_0-9(),]+)"
+    r"\[USER_RAISED_EXCEPTION\] uds: column (?P<column>.+?) holds '(?P<value>.*?)', which does not fit (?P<type>[a-z_0-9(),]+)"
 )
 
 

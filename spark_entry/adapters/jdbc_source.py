@@ -17,6 +17,7 @@ from spark_entry.adapters.jdbc_connection import DatabaseFailed, HeldConnection,
 from spark_entry.adapters.jdbc_faults import to_error
 from spark_entry.adapters.jdbc_read import find_unreadable, read_frame, select_statement
 from spark_entry.dialects.base import Dialect
+from spark_entry.zones import has_summer_time, offset_minutes
 from sync_core.domain.connection import Authentication, Connection
 from sync_core.domain.errors import ConfigError, PermanentError, SyncError
 from sync_core.domain.pipeline import Cursor, ReadOptions, Source
@@ -119,7 +120,8 @@ class JdbcSource(DatabaseAdapter):
         self.end_snapshot()
         overrides = {name.lower(): kind for name, kind in types.items()}
         if source.query is not None:
-            relation = f"({source.query.strip().rstrip(';')}) uds_query"
+            # On a line of its own, or a comment at the query's end would swallow what follows.
+            relation = f"({source.query.strip().rstrip(';')}\n) uds_query"
             with self.faults("source", "the query"):
                 columns = read_columns(self.held, self.dialect, relation, "The query", overrides)
                 return Relation("query", relation, columns, rows=self.estimate_rows(relation, None), is_query=True)
@@ -149,10 +151,13 @@ class JdbcSource(DatabaseAdapter):
         column = self._cursor_column(relation, cursor)
         zone = self._zone(cursor)
         now = datetime.now(UTC)
-        offset = round(_offset(zone, now)) if zone is not None else None
+        offset = round(offset_minutes(zone, now)) if zone is not None else None
         statement = self.probe_statement(relation, cursor, column, offset)
         with self.faults("source", relation.name):
             safe, highest, nulls, future, clock, own = self.held.query(statement)[0]
+            if cursor.type is CursorType.NUMBER:
+                # After the maximum: a statement's own clock stands still while it waits for a lock (R11b).
+                clock = self.held.query(f"SELECT {self.dialect.clock_text()}{self.dialect.dual}")[0][0]
         if clock is None:
             raise PermanentError(
                 "source.clock", f"Connection {self.connection.name}: the database's clock gave no time.", ""
@@ -163,7 +168,7 @@ class JdbcSource(DatabaseAdapter):
             int(nulls or 0),
             int(future or 0),
             datetime.fromisoformat(Watermark.parse(CursorType.TIMESTAMP_TZ, clock).value[:26].rstrip("Z") + "+00:00"),
-            cursor.type is CursorType.TIMESTAMP and (_has_summer_time(zone, now) if zone else _own_has(own, now)),
+            cursor.type is CursorType.TIMESTAMP and (has_summer_time(zone, now) if zone else _own_has(own, now)),
         )
 
     def probe_statement(self, relation: Relation, cursor: Cursor, column: Column, offset: int | None) -> str:
@@ -291,20 +296,11 @@ class JdbcSource(DatabaseAdapter):
             return int(self.held.query(f"SELECT COUNT(*) FROM {relation.sql} WHERE {where}")[0][0] or 0)
 
 
-def _offset(zone: ZoneInfo, at: datetime) -> float:
-    offset = at.astimezone(zone).utcoffset()
-    return offset.total_seconds() / 60 if offset else 0.0
-
-
-def _has_summer_time(zone: ZoneInfo, now: datetime) -> bool:
-    return len({_offset(zone, now.replace(month=month, day=1)) for month in (1, 4, 7, 10)}) > 1
-
-
 def _own_has(own: str | None, now: datetime) -> bool:
     """The database names its zone, or only its offset: then any other than UTC may have daylight saving time."""
     if own is None or re.fullmatch(r"-?\d+", own):
         return own is not None and int(own) != 0
     try:
-        return _has_summer_time(ZoneInfo(own), now)
+        return has_summer_time(ZoneInfo(own), now)
     except (ZoneInfoNotFoundError, ValueError):
         return True

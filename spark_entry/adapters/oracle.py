@@ -24,6 +24,12 @@ class OracleAdapter(JdbcAdapter):
     def build_jdbc_url(self) -> str:
         connection = self.connection
         port = connection.port or (2484 if connection.tls else self.default_port)
+        if not (connection.service_name or connection.sid):
+            raise ConfigError(
+                "connection.service",
+                f"Connection {connection.name} names no database.",
+                "Set service_name, or sid for an old one.",
+            )
         if connection.tls:
             name = f"SERVICE_NAME={connection.service_name}" if connection.service_name else f"SID={connection.sid}"
             check = "off" if connection.trust_server_certificate else "on"
@@ -33,13 +39,7 @@ class OracleAdapter(JdbcAdapter):
             )
         if connection.service_name:
             return f"jdbc:oracle:thin:@//{connection.host}:{port}/{connection.service_name}"
-        if connection.sid:
-            return f"jdbc:oracle:thin:@{connection.host}:{port}:{connection.sid}"
-        raise ConfigError(
-            "connection.service",
-            f"Connection {connection.name} names no database.",
-            "Set service_name, or sid for an old one.",
-        )
+        return f"jdbc:oracle:thin:@{connection.host}:{port}:{connection.sid}"
 
     def driver_properties(self) -> Mapping[str, str]:
         return {

@@ -45,7 +45,10 @@ class PostgresqlAdapter(JdbcAdapter):
         statement = (
             "SELECT i.indexrelid, a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid "
             "AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]) WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL "
-            f"AND i.indexprs IS NULL AND i.indrelid = {self._oid(table)}"
+            f"AND i.indexprs IS NULL AND i.indrelid = {self._oid(table)} "
+            # A table is read with those that inherit from it, which its index does not cover; partitions are covered.
+            "AND NOT EXISTS (SELECT 1 FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent "
+            "WHERE h.inhparent = i.indrelid AND p.relkind = 'r')"
         )
         keys: dict[str | None, list[str]] = {}
         for index, column in self.held.query(statement):

@@ -175,6 +175,15 @@ class AzureSqlDialect(Dialect):
             return "varbinary(900)" if key else "varbinary(max)"
         raise ValueError(spark_type)
 
+    def kept(self, native: NativeType) -> str:
+        return "rtrim({})" if native.name in ("char", "nchar", "CHARACTER") else "{}"
+
+    def unfit(self, native: NativeType) -> str | None:
+        if native.name == "smalldatetime":
+            return ":(?!00$)[^:]*$"
+        # Its ticks end in 0, 3 and 7 milliseconds.
+        return "[.][0-9]{4}|[.][0-9]{2}[124-689]" if native.name == "datetime" else super().unfit(native)
+
     def wire_out(self, spark_type: str, native: NativeType) -> str:
         # ISO 8601 text with T reads the same in every language; the driver's timestamps follow another calendar before 1582.
         if native.name == "smalldatetime":

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from spark_entry.dialects.carrier import Carrier, NativeType
+from spark_entry.dialects.carrier import MICROSECOND, Carrier, NativeType
 from sync_core.domain.watermark import CursorType, Watermark
 
 FaultKind = Literal[
@@ -57,6 +57,9 @@ class Dialect(ABC):
     """Types that are declared with a precision or length."""
     fractional: ClassVar[frozenset[str]] = frozenset()
     """Types that are declared with a number of decimals of a second."""
+
+    unordered: ClassVar[tuple[str, ...]] = ()
+    """Types of bytes that cannot be compared."""
 
     def native(self, name: str, precision: int, scale: int) -> NativeType:
         """The type from the driver's description, which gives every type some precision and scale."""
@@ -129,11 +132,12 @@ class Dialect(ABC):
         known = self.known(name, native)
         highest = self.cursor_text(f"MAX({name})", kind, native)
         top = f"SELECT {highest} FROM {relation} WHERE {known}"
+        beyond = f"{name} > {now}" if kind.is_temporal else self.beyond(name, native)
         parts = [
             f"({top} AND {name} <= {bound})" if kind.is_temporal else "NULL",
             f"({top})",
             f"(SELECT COUNT(*) FROM {relation} WHERE {name} IS NULL)" if nullable else "0",
-            f"(SELECT COUNT(*) FROM {relation} WHERE {name} > {now})" if kind.is_temporal else "0",
+            f"(SELECT COUNT(*) FROM {relation} WHERE {beyond})" if beyond else "0",
             self.clock_text(),
             self.own_zone(),
         ]
@@ -145,6 +149,10 @@ class Dialect(ABC):
     def known(self, column: str, native: NativeType) -> str:
         """The condition under which a cursor value is one that the engine can hold."""
         return f"{column} IS NOT NULL"
+
+    def beyond(self, column: str, native: NativeType) -> str | None:
+        """The condition under which a number lies above all that the engine can hold; None when none does."""
+        return None
 
     def between(
         self, column: str, native: NativeType, low: Watermark | None, high: Watermark | None, with_nulls: bool
@@ -169,6 +177,15 @@ class Dialect(ABC):
     def wire_out(self, spark_type: str, native: NativeType) -> str:
         """Spark SQL that turns a value `{}` into what the driver writes exactly into a column of this type."""
         return "{}"
+
+    def kept(self, native: NativeType) -> str:
+        """Spark SQL for the text or bytes that a column of this type gives back for `{}`, its padding left out."""
+        return "{}"
+
+    def unfit(self, native: NativeType) -> str | None:
+        """A pattern of the texts of moments that a column of this type would round; None when it holds every one."""
+        decimals = native.precision if native.name in self.fractional else MICROSECOND
+        return f"[.][0-9]{{{decimals + 1}}}" if decimals < MICROSECOND else None
 
     @abstractmethod
     def column_type(self, spark_type: str, origin: NativeType, *, key: bool) -> str:

@@ -93,10 +93,18 @@ def probe(table: str, column: str, kind: CursorType, settle_seconds: float, zone
         clock = f"convert_timezone('UTC', {text(zone)}, CAST(current_timestamp() AS TIMESTAMP_NTZ))"
     settled = f"{clock} - INTERVAL {round(settle_seconds * 1_000_000)} MICROSECOND"
     bound = f"CAST({settled} AS DATE)" if kind is CursorType.DATE else settled
-    safe = f"CAST(MAX({name}) FILTER (WHERE {name} <= {bound}) AS STRING)" if kind.is_temporal else "NULL"
+    # Years before 1 and after 9999 have no place in a watermark: they wait, and are counted.
+    known = f"{name} IS NOT NULL"
+    if kind.is_temporal:
+        low, high = (f"CAST('{day}' AS {_TYPES[kind].upper()})" for day in ("0001-01-01", "9999-12-31T23:59:59.999999"))
+        known = (
+            f"{name} BETWEEN {low} AND {high if kind is not CursorType.DATE else high.replace('T23:59:59.999999', '')}"
+        )
+    highest = f"CAST(MAX({name}) FILTER (WHERE {known}) AS STRING)"
+    safe = f"CAST(MAX({name}) FILTER (WHERE {known} AND {name} <= {bound}) AS STRING)" if kind.is_temporal else "NULL"
     future = f"COUNT_IF({name} > {clock})" if kind.is_temporal else "0"
     return (
-        f"SELECT {safe} AS safe, CAST(MAX({name}) AS STRING) AS highest, COUNT_IF({name} IS NULL) AS nulls, "
+        f"SELECT {safe} AS safe, {highest} AS highest, COUNT_IF({name} IS NULL) AS nulls, "
         f"{future} AS future, CAST(CAST(current_timestamp() AS TIMESTAMP_NTZ) AS STRING) AS clock FROM {table}"
     )
 

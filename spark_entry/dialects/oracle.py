@@ -87,6 +87,7 @@ class OracleDialect(Dialect):
         "DECFLOAT"
     }
     fractional = frozenset({"TIMESTAMP", *_ZONED})
+    unordered = ("BLOB",)
     short_text = "VARCHAR2(200)"
     long_text = "CLOB"
     big_integer = "NUMBER(19)"
@@ -182,6 +183,17 @@ class OracleDialect(Dialect):
     def fold(self, name: str) -> str:
         return name.upper()
 
+    def kept(self, native: NativeType) -> str:
+        # Empty is NULL; only blanks in a column that is padded with them is not.
+        if native.name in ("CHAR", "NCHAR", "CHARACTER"):
+            return "CASE WHEN {} <> '' THEN coalesce(nullif(rtrim({}), ''), ' ') END"
+        if _PLAIN.get(native.name) == "string":
+            return "nullif({}, '')"
+        return "CASE WHEN octet_length({}) > 0 THEN {} END" if native.name == "RAW" else "{}"
+
+    def unfit(self, native: NativeType) -> str | None:
+        return "[.]" if native.name == "DATE" else super().unfit(native)
+
     def column_type(self, spark_type: str, origin: NativeType, *, key: bool) -> str:
         if spark_type in _WHOLE:
             return f"NUMBER({_WHOLE[spark_type]})"
@@ -190,7 +202,7 @@ class OracleDialect(Dialect):
         if spark_type == "string" or "char(" in spark_type:
             return self._text_type(origin, key=key)
         if spark_type == "binary":
-            return "RAW(1000)" if key else "BLOB"
+            return self._bytes_type(origin, key=key)
         if spark_type in _COLUMN_TYPES:
             return _COLUMN_TYPES[spark_type]
         raise ValueError(spark_type)
@@ -201,6 +213,14 @@ class OracleDialect(Dialect):
         if key:
             return "VARCHAR2(400 CHAR)"
         return "CLOB" if origin.name in _LARGE_ORIGINS else "VARCHAR2(4000)"
+
+    def _bytes_type(self, origin: NativeType, *, key: bool) -> str:
+        # A short one is a RAW, which has an order: a rowversion is compared as a cursor.
+        if origin.name in ("rowversion", "timestamp"):
+            return "RAW(8)"
+        if 0 < origin.precision <= 2000:
+            return f"RAW({origin.precision})"
+        return "RAW(1000)" if key else "BLOB"
 
     def differs(self, pairs: Sequence[tuple[str, str, NativeType]]) -> str:
         tests = [

@@ -55,6 +55,7 @@ class PostgresqlDialect(Dialect):
 
     name = "PostgreSQL"
     sized = frozenset({"numeric", "varchar", "bpchar", "bit", "varbit"})
+    fractional = frozenset({"timestamp", "timestamptz"})
 
     def carrier(self, native: NativeType) -> Carrier:
         name = native.name
@@ -92,6 +93,8 @@ class PostgresqlDialect(Dialect):
     def literal(self, value: Watermark, native: NativeType) -> str:
         if value.type is CursorType.NUMBER:
             return value.value
+        if value.type is CursorType.ROWVERSION:
+            return f"decode('{value.value[2:]}', 'hex')"
         text = value.value.removesuffix("Z")
         if value.type is not CursorType.DATE:
             whole, _, digits = text.partition(".")
@@ -132,7 +135,10 @@ class PostgresqlDialect(Dialect):
         if native.name in ("timestamp", "timestamptz"):
             kind, zone = ("TIMESTAMPTZ", "+00") if native.name == "timestamptz" else ("TIMESTAMP", "")
             return f"{column} BETWEEN {kind} '0001-01-01 00:00:00{zone}' AND {kind} '9999-12-31 23:59:59.999999{zone}'"
-        return f"{column} < 'NaN'::numeric" if native.name == "numeric" else f"{column} IS NOT NULL"
+        return f"{column} BETWEEN -1e76 AND 1e76" if native.name == "numeric" else f"{column} IS NOT NULL"
+
+    def beyond(self, column: str, native: NativeType) -> str | None:
+        return f"{column} > 1e76" if native.name == "numeric" else None
 
     long_text = "text"
     session_setup = ("SET lock_timeout = '60s'",)
@@ -151,6 +157,9 @@ class PostgresqlDialect(Dialect):
         if re.match(r"(var)?char\(", spark_type):
             return "text"
         raise ValueError(spark_type)
+
+    def kept(self, native: NativeType) -> str:
+        return "rtrim({})" if native.name == "bpchar" else "{}"
 
     def fold(self, name: str) -> str:
         return name.lower()

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from sync_core.catalog.document import Node, Written, shown_key
 from sync_core.catalog.faults import Fault, suggest
 from sync_core.catalog.secrets import holds_credentials, is_secret_key
+from sync_core.catalog.target_checks import resolve_folder
 from sync_core.catalog.validation import STORE_IT
 from sync_core.domain.connection import Authentication
+
+STORE_THE_PASSWORD = STORE_IT.replace("it", "the password", 1)
 
 ADAPTERS = "universal_data_sync.adapters"
 """Entry-point group of adapters, by connection type."""
@@ -53,7 +56,9 @@ def check_connection(name: str, node: Node) -> list[Fault]:
     """The faults of one connection that its model cannot see."""
     faults: list[Fault] = []
     if not _NAME.fullmatch(name):
-        faults.append(node.fault("is not a connection's name", "write letters, digits, _ . - and begin with a letter"))
+        faults.append(
+            node.fault("is not a connection's name", "write letters, digits, _ . - and begin with a letter or digit")
+        )
     faults.extend(_secret_faults(node))
     kind = node.text_of("type")
     if kind is None:
@@ -84,11 +89,11 @@ def _secret_faults(node: Node) -> list[Fault]:
             faults.append(value.fault("is no driver option here", "write username: in the connection"))
     for key, value in [*node.mapping.items(), *(options.mapping.items() if options else ())]:
         if isinstance(value.value, Written) and holds_credentials(value.value, is_path=key == "path"):
-            remedy = "write the address alone, the user as username:, and " + STORE_IT.replace("it", "the password", 1)
+            remedy = "write the address alone, the user as username:, and " + STORE_THE_PASSWORD
             faults.append(value.fault(f"{shown_key(key)} carries a user and password, or another secret", remedy))
     username = node.get("username")
     if username and node.text_of("type") == "oracle" and "/" in (username.text or ""):
-        faults.append(username.fault("carries a password after /", "write the user alone, and " + STORE_IT))
+        faults.append(username.fault("carries a password after /", "write the user alone, and " + STORE_THE_PASSWORD))
     return faults
 
 
@@ -173,7 +178,12 @@ def _databricks_faults(node: Node) -> list[Fault]:
         ]
     remedy = "keep path, or catalog and schema; in an environment `key: ~` takes an inherited key away"
     extra = [written for key in ("catalog", "schema") if (written := node.get(key))]
-    return [written.fault("stands beside path", remedy) for written in extra]
+    faults = [written.fault("stands beside path", remedy) for written in extra]
+    try:
+        resolve_folder(path.text or "")
+    except ValueError:
+        faults.append(path.fault("is no folder that this machine can name", "write it from / on, or from ./ on"))
+    return faults
 
 
 def _listed(keys: tuple[str, ...]) -> str:

@@ -85,8 +85,12 @@ class Expander:
         written = node.text if node and node.text else usual
         unknown = [word for word in _PLACEHOLDER.findall(written) if not words.get(word)]
         if unknown:
-            message = f"{{{unknown[0]}}} stands for nothing here"
-            remedy = "write " + " or ".join(f"{{{word}}}" for word, value in words.items() if value)
+            if unknown[0] in words:
+                message = f"{{{unknown[0]}}} stands for nothing: the table {words['table']} is written without a schema"
+                remedy = "write SCHEMA.TABLE in tables:, or leave {schema} out"
+            else:
+                message = f"{{{unknown[0]}}} stands for nothing here"
+                remedy = "write " + " or ".join(f"{{{word}}}" for word in words)
             self.faults.append(place.fault(message, remedy))
             return replace(place, value=Written("", broken=True))
         return replace(place, value=Written(_PLACEHOLDER.sub(lambda match: words[match[1]], written)))

@@ -153,7 +153,7 @@ class Reader:
                 message = f"{name} is changed twice, first on line {overlays[name].line}"
                 self.faults.append(entry.fault(message, "put both changes into one entry"))
             else:
-                overlays[name] = entry
+                overlays[name] = entry.without("tables")
             tables = entry.get("tables")
             if tables:
                 self.faults.append(

@@ -42,6 +42,18 @@ class Catalog:
         chosen = {pipeline_id for name in wanted for pipeline_id in self._matches(name)}
         return [pipeline for key, pipeline in self.pipelines.items() if not wanted or key in chosen]
 
+    def the_one(self, name: str) -> Pipeline:
+        """The only pipeline of this name. Raises ConfigError when it names none (`pipeline.unknown`) or several."""
+        found = self.select([name])
+        if len(found) > 1:
+            names = ", ".join(pipeline.pipeline_id for pipeline in found[:12]) + (", …" if len(found) > 12 else "")
+            raise ConfigError(
+                "pipeline.several",
+                f"{name} names {len(found)} pipelines, and this is for one.",
+                f"Write one of {names}.",
+            )
+        return found[0]
+
     def _matches(self, name: str) -> list[str]:
         if name in self.pipelines:
             return [name]
@@ -56,7 +68,9 @@ class Catalog:
             remedy = suggest(name, list(self.pipelines), "pipeline")
         if not found:
             raise ConfigError(
-                "pipeline.unknown", f"No pipeline is named by {name}.", remedy[:1].upper() + remedy[1:] + "."
+                "pipeline.unknown",
+                f"No pipeline is named by {name or repr(name)}.",
+                remedy[:1].upper() + remedy[1:] + ".",
             )
         return found
 
@@ -78,8 +92,9 @@ def _load_connections(layers: Layers, faults: list[Fault]) -> dict[str, Connecti
     connections: dict[str, Connection] = {}
     for name, node in layers.connections.items():
         entry = validate(ConnectionEntry, node, faults)
-        faults.extend(check_connection(name, node))
-        if entry is not None:
+        wrong = check_connection(name, node)
+        faults.extend(wrong)
+        if entry is not None and not wrong:
             connections[name] = to_connection(name, entry)
     return connections
 

@@ -24,6 +24,10 @@ def read_document(path: Path, faults: list[Fault]) -> Node | None:
     """Read one YAML file. None when it cannot be read, with a fault that says why."""
     name = str(path)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            # Reading a pipe would wait for its writer.
+            faults.append(Fault(name, 0, "", "is neither a file nor a folder", "write a file in its place"))
+            return None
         content = path.read_bytes()
         text = content.decode("utf-8-sig")
     except OSError as error:

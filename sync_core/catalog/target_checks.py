@@ -11,6 +11,7 @@ from sync_core.catalog.faults import Fault
 from sync_core.catalog.values import split_name
 
 _PORTS = {"oracle": "1521", "azure_sql": "1433", "postgresql": "5432"}
+_TEMPLATE = "write {table} or {schema}"
 _SCHEMAS = {"azure_sql": "dbo", "postgresql": "public"}
 
 Address = tuple[str, ...]
@@ -28,7 +29,10 @@ def check_targets(pipelines: Sequence[Node], connections: Mapping[str, Node]) ->
             if first is not identity:
                 where = f"{first.path.removesuffix('.pipeline_id')} ({_at(first)})"
                 message = f"{identity.text} is the pipeline_id of {where} too"
-                faults.append(identity.fault(message, "give each pipeline its own"))
+                remedy = "give each pipeline its own"
+                if _is_same_place(first, identity):
+                    message, remedy = f"all tables: get the pipeline_id {identity.text}", f"{_TEMPLATE} in it"
+                faults.append(identity.fault(message, remedy))
         target = pipeline.get("target")
         address = table_address(target, connections) if target else None
         if target is None or address is None:
@@ -37,8 +41,14 @@ def check_targets(pipelines: Sequence[Node], connections: Mapping[str, Node]) ->
         if address in targets:
             other = targets[address]
             name = other.text_of("pipeline_id") or other.path
-            message = f"writes the same table as pipeline {name} ({_at(other.get('target', 'table') or other)})"
-            faults.append(place.fault(message, "give each pipeline its own target"))
+            written = other.get("target", "table") or other
+            message, remedy = (
+                f"writes the same table as pipeline {name} ({_at(written)})",
+                "give each pipeline its own target",
+            )
+            if _is_same_place(written, place):
+                message, remedy = "all tables: write this one table", f"{_TEMPLATE} in it"
+            faults.append(place.fault(message, remedy))
         targets.setdefault(address, pipeline)
         source = pipeline.get("source")
         if source and table_address(source, connections) == address:
@@ -67,7 +77,10 @@ def table_address(section: Node, connections: Mapping[str, Node]) -> Address | N
     kind = connection.text_of("type") or ""
     path = connection.text_of("path")
     if kind == "databricks" and path:
-        return ("folder", "/".join([resolve_folder(path), *parts]).casefold())
+        try:
+            return ("folder", "/".join([resolve_folder(path), *parts]).casefold())
+        except ValueError:
+            return None
     if kind == "databricks":
         above = [(connection.text_of(key) or "").casefold() for key in ("catalog", "schema")]
         return ("databricks", *[*above[: max(0, 3 - len(parts))], *parts])
@@ -77,10 +90,16 @@ def table_address(section: Node, connections: Mapping[str, Node]) -> Address | N
 
 
 def resolve_folder(path: str) -> str:
-    """An absolute folder; addresses such as abfss://… and dbfs:/… stay as they are."""
+    """An absolute folder; addresses such as abfss://… and dbfs:/… stay as they are.
+
+    Raises ValueError when it cannot be a folder's name, or begins with `~` and a user whom this machine does not know.
+    """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", path):
         return path.rstrip("/")
-    return str(Path(path).expanduser().resolve())
+    try:
+        return str(Path(path).expanduser().resolve())
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _server(kind: str, connection: Node) -> Address:
@@ -92,6 +111,11 @@ def _server(kind: str, connection: Node) -> Address:
     port = connection.text_of("port") or _PORTS.get(kind, "")
     names = [connection.text_of(key) or "" for key in ("database", "service_name", "sid")]
     return (host, port, *[name.casefold() for name in names])
+
+
+def _is_same_place(one: Node, other: Node) -> bool:
+    """Whether both came of one text, by `tables:`."""
+    return (one.file, one.line, one.path) == (other.file, other.line, other.path)
 
 
 def _at(node: Node) -> str:

@@ -97,7 +97,9 @@ def _fault(model: type[BaseModel], node: Node, error: Any) -> Fault:
         return named.fault(f"{shown} is no transformation", f"write {close or ' or '.join(known)}")
     found = kind_of(error["input"])
     if kind == "list_type":
-        return place.fault(f"must be a list, not {found}", "write a list: [NAME, …]")
+        steps = error["loc"][-1] == "transformations"
+        remedy = "begin each entry with - {type: …}" if steps else "write a list: [NAME, …]"
+        return place.fault(f"must be a list, not {found}", remedy)
     if kind in ("dict_type", "model_type", "model_attributes_type"):
         return place.fault(f"must be a mapping, not {found}", "write key: value beneath it")
     return place.fault("has a value of the wrong kind", "see docs/configuration.md")

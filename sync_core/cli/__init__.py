@@ -14,7 +14,10 @@ import typer
 from sync_core.cli import demo, init, plan, run, schema, status, validate, watermark
 from sync_core.cli.options import move_options
 from sync_core.cli.output import exit_status, print_error
-from sync_core.domain.errors import ConfigError, PermanentError, SyncError
+from sync_core.domain.errors import ConfigError, PermanentError, RetryableError, SyncError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 
 HELP = """Keep tables in Oracle, Azure SQL, PostgreSQL and Delta Lake in step: no row lost, no row doubled.
 
@@ -53,11 +56,18 @@ def start(
         raise typer.Exit
 
 
+class Place(Protocol):
+    """The command that the option parser was at."""
+
+    command_path: str
+
+
 @runtime_checkable
 class UsageFault(Protocol):
     """What the option parser raises when the call is wrong."""
 
     exit_code: int
+    ctx: Place | None
 
     def format_message(self) -> str: ...
 
@@ -73,25 +83,40 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run_command_line(arguments: list[str]) -> int:
     """Run one command line and return its exit status; errors are printed, never raised."""
     arguments = move_options(arguments)
-    as_json = "--json" in arguments
+    try:
+        return _run(arguments, "--json" in arguments)
+    except BrokenPipeError:
+        _drop_output()
+        return 1
+    except OSError as error:
+        # Standard output itself may be what is full: no document goes there, and none is left for the exit to write.
+        message = f"uds stopped: {error.strerror or type(error).__name__}."
+        print_error(PermanentError("system.failed", message, "Check the disk, and where the output goes."), False)
+        _drop_output()
+        return 1
+
+
+def _run(arguments: list[str], as_json: bool) -> int:
+    """The same, but for errors of the system, which may be those of the output."""
     try:
         result = app(args=arguments, prog_name="uds", standalone_mode=False)
+        if result == INTERRUPTED:
+            raise KeyboardInterrupt  # typer made a status of it
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except SyncError as error:
         print_error(error, as_json)
         return exit_status(error)
     except (KeyboardInterrupt, typer.Abort):
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        remedy = "uds status shows how a run that was under way has ended."
+        print_error(RetryableError("interrupted", "Interrupted.", remedy), as_json)
+        return INTERRUPTED
+    except OSError:
+        raise
     except Exception as error:
         if isinstance(error, UsageFault):
-            print_error(
-                ConfigError("call.wrong", error.format_message(), "uds --help lists commands and options."),
-                as_json,
-            )
+            remedy = f"{error.ctx.command_path if error.ctx else 'uds COMMAND'} --help lists what can be written."
+            print_error(ConfigError("call.wrong", error.format_message(), remedy), as_json)
             return 2
         if os.environ.get("UDS_DEBUG"):
             raise
@@ -102,3 +127,8 @@ def run_command_line(arguments: list[str]) -> int:
             as_json,
         )
         return 1
+
+
+def _drop_output() -> None:
+    """Let what is still to be written to standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

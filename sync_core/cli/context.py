@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sync_core.app import App, build
 from sync_core.catalog import Catalog, load_catalog
+from sync_core.domain.errors import ConfigError
 from sync_core.settings import Settings
 
 
@@ -19,8 +20,12 @@ def open_catalog(config: Path, environment: str | None) -> Catalog:
 
 def open_app(state: Path) -> App:
     """The application on this machine. `UDS_ENGINE` replaces the command that starts the engine."""
-    command = os.environ.get("UDS_ENGINE")
-    return build(Settings(state, tuple(shlex.split(command))) if command else Settings(state))
+    try:
+        command = tuple(shlex.split(os.environ.get("UDS_ENGINE", "")))
+    except ValueError as error:
+        message = f"The environment variable UDS_ENGINE is not a command: {error}."
+        raise ConfigError("call.wrong", message, "Correct it, or unset it.") from error
+    return build(Settings(state, command) if command else Settings(state))
 
 
 def who() -> str:

@@ -26,7 +26,10 @@ _WITH_VALUE = ("--config", "--state", "--env")
 
 
 def move_options(arguments: list[str]) -> list[str]:
-    """Put common options that stand before the command's name at its end, where every command reads them."""
+    """Put common options that stand before the command's name at its end, where every command reads them.
+
+    Without a command they mean nothing, and are left out.
+    """
     moved: list[str] = []
     rest = list(arguments)
     while rest and rest[0].startswith("--"):
@@ -40,4 +43,4 @@ def move_options(arguments: list[str]) -> list[str]:
         else:
             break
     end = rest.index("--") if "--" in rest else len(rest)
-    return [*rest[:end], *moved, *rest[end:]] if rest else moved
+    return [*rest[:end], *moved, *rest[end:]] if rest else []

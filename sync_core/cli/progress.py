@@ -45,8 +45,7 @@ def _line(console: Console, event: dict[str, Any]) -> None:
     elif name == "window.fixed":
         if "read_bound" not in event:
             return
-        low, high = event.get("low", "the beginning"), event.get("high", "nothing yet")
-        console.print(f"{pipeline}: window {low} … {high}")
+        console.print(f"{pipeline}: window {event.get('low', 'the beginning')} … {event['read_bound']}")
     elif name in ("read.planned", "commit.done"):
         console.print(f"{pipeline}: {STEPS[name]}")
 

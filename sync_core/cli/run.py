@@ -22,7 +22,7 @@ from sync_core.cli.options import (
 )
 from sync_core.cli.output import make_console, print_json
 from sync_core.cli.progress import show_progress
-from sync_core.cli.words import duration, result_text
+from sync_core.cli.words import result_text, took
 from sync_core.domain.codec import to_json
 from sync_core.domain.errors import ConfigError, SyncError
 from sync_core.domain.pipeline import Pipeline
@@ -111,20 +111,20 @@ def print_results(results: Sequence[RunResult], refusals: Sequence[Refusal]) -> 
     console = make_console()
     if console.is_terminal:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for heading in ("pipeline", "state", "seconds", "what"):
+        for heading in ("pipeline", "state", "took", "what"):
             table.add_column(heading, overflow="fold")
         for result in results:
             table.add_row(
                 Text(result.pipeline_id),
                 Text(result.state.value, STYLES[result.state]),
-                f"{result.seconds.total:.1f}",
+                took(result),
                 Text(result_text(result)),
             )
         console.print(table, soft_wrap=False)
     else:
         for result in results:
-            seconds = duration(result.seconds.total)
-            console.print(f"{result.pipeline_id}: {result.state.value} in {seconds}: {result_text(result)}")
+            how = f"{result.state.value} in {took(result)}".removesuffix(" in ")
+            console.print(f"{result.pipeline_id}: {how}: {result_text(result)}")
     for result in results:
         for line in (*result.schema_changes, *result.notes):
             console.print(f"{result.pipeline_id}: {line}")

@@ -22,7 +22,7 @@ from sync_core.cli.options import (
     StateOption,
 )
 from sync_core.cli.output import make_console, print_json, print_table
-from sync_core.cli.words import ago, duration, result_text, rows_text
+from sync_core.cli.words import ago, duration, is_told, result_text, rows_text, took
 from sync_core.domain.codec import to_json
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import RunRecord, RunState
@@ -78,8 +78,8 @@ def _status_of(app: App, catalog: Catalog, pipeline: Pipeline) -> dict[str, Any]
         "pipeline_id": pipeline.pipeline_id,
         "state": state_word(app, last) if last else "never run",
         "last_sync": done.closed_at if done else None,
-        "rows": result.rows if result else None,
-        "seconds": result.seconds.total if result else None,
+        "rows": result.rows if result and is_told(result) else None,
+        "seconds": result.seconds.total if result and is_told(result) else None,
         "watermark": record.watermark.value if record.watermark else None,
         "lag_seconds": lag_seconds(record.watermark, _zone(catalog, pipeline), app.now()),
         "error": result.error if result else None,
@@ -120,7 +120,7 @@ def history(
     as_json: JsonOption = False,
 ) -> None:
     """Show a pipeline's runs, newest first."""
-    pipeline = open_catalog(config, environment).select([name])[0]
+    pipeline = open_catalog(config, environment).the_one(name)
     app = open_app(state)
     runs = app.store.runs(pipeline.pipeline_id, limit)
     if as_json:
@@ -131,7 +131,9 @@ def history(
         return
     table = _table("begun (UTC)", "kind", "state", "took", "what")
     for run in runs:
-        table.add_row(f"{run.created_at:%Y-%m-%d %H:%M:%S}", run.kind.value, _state(app, run), _took(run), _what(run))
+        table.add_row(
+            f"{run.created_at:%Y-%m-%d %H:%M:%S}", run.kind.value, _state(app, run), _took(run), _what(app, run)
+        )
     print_table(table)
 
 
@@ -144,11 +146,14 @@ def _state(app: App, run: RunRecord) -> Text:
 
 
 def _took(run: RunRecord) -> str:
-    return duration(run.result.seconds.total) if run.result else ""
+    return took(run.result) if run.result else ""
 
 
-def _what(run: RunRecord) -> Text:
-    return Text(result_text(run.result)) if run.result else Text(f"run {run.run_key[:12]} is open")
+def _what(app: App, run: RunRecord) -> Text:
+    if run.result:
+        return Text(result_text(run.result))
+    stopped = state_word(app, run) == "stopped"
+    return Text(f"run {run.run_key[:12]} is open" + ("; the next run takes in what it did" if stopped else ""))
 
 
 def _table(*headings: str) -> Table:

@@ -24,10 +24,20 @@ from sync_core.domain.run import PipelineRecord
 from sync_core.domain.watermark import Watermark
 from sync_core.operate import change_watermark
 
-commands = typer.Typer(help="Show or change the watermark of a pipeline.", rich_markup_mode=None, no_args_is_help=True)
+commands = typer.Typer(
+    help="Show or change the watermark of a pipeline.", rich_markup_mode=None, invoke_without_command=True
+)
 
 Name = Annotated[str, typer.Argument(metavar="PIPELINE")]
+AdoptOption = Annotated[bool, typer.Option("--adopt", help="Take over a target that another tool filled.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the change.")]
+
+
+@commands.callback()
+def start(context: typer.Context) -> None:
+    """The help, where no command follows."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @commands.command("show")
@@ -40,7 +50,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the watermark that the store remembers, and who changed it."""
-    pipeline = open_catalog(config, environment).select([name])[0]
+    pipeline = open_catalog(config, environment).the_one(name)
     store = open_app(state).store
     record = store.load(pipeline.pipeline_id).record
     # Records written before changes had rows of their own still carry theirs.
@@ -61,14 +71,14 @@ def set_value(
     name: Name,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="A cursor value: 2024-01-31T23:59:59, 42, ...")],
     reason: Reason,
-    adopt: Annotated[bool, typer.Option("--adopt", help="Take over a target that another tool filled.")] = False,
+    adopt: AdoptOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     state: StateOption = DEFAULT_STATE,
     environment: EnvironmentOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let the next run start from a value, whatever the target's ledger says."""
-    pipeline = open_catalog(config, environment).select([name])[0]
+    pipeline = open_catalog(config, environment).the_one(name)
     _change(pipeline, _parse(pipeline, value), reason, adopt, state, as_json)
 
 
@@ -76,14 +86,15 @@ def set_value(
 def reset(
     name: Name,
     reason: Reason,
+    adopt: AdoptOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     state: StateOption = DEFAULT_STATE,
     environment: EnvironmentOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let the next run start from the beginning; rows that are there are merged or left out, not doubled."""
-    pipeline = open_catalog(config, environment).select([name])[0]
-    _change(pipeline, None, reason, False, state, as_json)
+    pipeline = open_catalog(config, environment).the_one(name)
+    _change(pipeline, None, reason, adopt, state, as_json)
 
 
 def _parse(pipeline: Pipeline, value: str) -> Watermark:
@@ -91,7 +102,7 @@ def _parse(pipeline: Pipeline, value: str) -> Watermark:
         raise ConfigError(
             "call.no_cursor",
             f"Pipeline {pipeline.pipeline_id} has no cursor, so it has no watermark.",
-            "Give it a cursor.",
+            f'To take over a filled target all the same: uds watermark reset {pipeline.pipeline_id} --adopt --reason "…".',
         )
     try:
         return Watermark.parse(pipeline.cursor.type, value)
@@ -114,7 +125,8 @@ def _change(pipeline: Pipeline, value: Watermark | None, reason: str, adopt: boo
         )
         return
     print(f"{pipeline.pipeline_id}: {_shown(before.watermark)} → {_shown(after.watermark)}")
-    print(f"The next run starts from there, in a new epoch{_open(before)}.")
+    where = "there" if value else "the beginning"
+    print(f"The next run starts from {where}, in a new epoch{_open(before)}.")
 
 
 def _open(record: PipelineRecord) -> str:

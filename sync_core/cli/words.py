@@ -31,6 +31,16 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
+def is_told(result: RunResult) -> bool:
+    """Whether rows and seconds are an engine's own account: not when it died, or was never started."""
+    return result.error is None or result.seconds.total > 0
+
+
+def took(result: RunResult) -> str:
+    """How long a run took; empty where nobody knows."""
+    return duration(result.seconds.total) if is_told(result) else ""
+
+
 def ago(moment: datetime | None, now: datetime) -> str:
     """`12.3 s ago`; a dash for never."""
     return f"{duration(max(timedelta(), now - moment).total_seconds())} ago" if moment else "—"

@@ -96,7 +96,9 @@ class World:
         return Counter(self.postgres.execute(f"SELECT id, name, changed FROM crash.{table}"))
 
     def leftover_staging(self) -> list[tuple[object, ...]]:
-        return self.postgres.execute("SELECT tablename FROM pg_tables WHERE tablename LIKE 'uds_stg%'")
+        return self.postgres.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'crash' AND tablename LIKE 'uds_stg%'"
+        )
 
 
 @pytest.fixture(scope="module")

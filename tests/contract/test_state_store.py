@@ -13,7 +13,17 @@ import pytest
 
 from sync_core.adapters.sqlite_store import SqliteStore
 from sync_core.domain.errors import PermanentError
-from sync_core.domain.run import PendingRequest, PipelineRecord, Range, RunKind, RunRecord, RunState, Seen
+from sync_core.domain.run import (
+    Outcome,
+    PendingRequest,
+    PipelineRecord,
+    Range,
+    RunKind,
+    RunRecord,
+    RunResult,
+    RunState,
+    Seen,
+)
 from sync_core.domain.watermark import CursorType, Watermark
 from sync_core.ports import Conflict, StateStore
 from sync_core.update import update
@@ -29,8 +39,11 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], S
 
 
 def a_run(key: str, state: RunState = RunState.BEGUN, at: datetime = NOW, pipeline: str = "orders") -> RunRecord:
-    closed = None if state.is_open else at
-    return RunRecord(key, pipeline, RunKind.INCREMENTAL, 1, state, "batch", at, closed_at=closed)
+    run = RunRecord(key, pipeline, RunKind.INCREMENTAL, 1, state, "batch", at)
+    if state.is_open:
+        return run
+    result = RunResult(pipeline, key, "batch", run.kind, 1, Outcome(state.value), finished_at=at)
+    return replace(run, closed_at=at, result=result)
 
 
 def test_a_pipeline_without_a_record_is_empty(open_store: Callable[[], StateStore]) -> None:
@@ -107,6 +120,7 @@ def test_retention_keeps_open_runs_and_the_last_success(open_store: Callable[[],
     store.save(store.load("orders"), PipelineRecord("orders"), runs)
     assert store.forget_runs("orders", NOW + timedelta(3)) == 2
     assert [run.run_key for run in store.runs("orders", 9)] == ["4", "3", "1"]
+    assert store.last_success("orders") == runs[1]
     assert store.forget_runs("orders", NOW + timedelta(3)) == 0
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Generator
 from dataclasses import replace
 
 import pytest
 
+from spark_entry.batch import Batch
+from spark_entry.secrets import Secrets
 from sync_core.domain.connection import SecretReference
 from sync_core.domain.pipeline import Pipeline, Source, Target
-from sync_core.domain.run import Outcome
+from sync_core.domain.run import Action, Manifest, Outcome, RunKind, RunOrder
 from tests.support.world import World
 
 EXPECTED = {
@@ -44,7 +47,10 @@ def test_each_fault_is_one_sentence_and_neighbours_are_unharmed(
     (world.folder / "file").write_text("not a folder")
     source, target = world.connections["pg"], world.connections["postgresql"]
     signed_in = {"username": stranger, "secret": SecretReference("tests", "stranger")}
-    environment = world.environment | {"UDS_SECRET_TESTS_STRANGER": "stranger", "UDS_SECRET_TESTS_WRONG": "wrong-pa55"}
+    environment = world.environment | {
+        "UDS_SECRET_TESTS_STRANGER": "stranger",  # pragma: allowlist secret
+        "UDS_SECRET_TESTS_WRONG": "wrong-pa55",  # pragma: allowlist secret
+    }
     monkeypatch.setattr(World, "environment", property(lambda _world: environment))
     wrong = SecretReference("tests", "wrong")
     for name, connection in {
@@ -91,3 +97,26 @@ def test_each_fault_is_one_sentence_and_neighbours_are_unharmed(
     assert not faults, "\n".join(faults)
     assert not list((world.folder / "lake").glob("wrong_*"))
     assert world.staging_tables() == []
+
+
+def test_the_live_check_names_missing_privileges(world: World) -> None:
+    """The source is read by another user than the target is written by, who may do nothing there."""
+    world.orders((1, "a", "2024-01-01"))
+    user = f"u{secrets.token_hex(4)}"
+    world.sql(
+        f"CREATE ROLE {user} LOGIN PASSWORD 'weak-&-able'",
+        f"GRANT USAGE ON SCHEMA {world.target} TO {user}",
+        f"CREATE TABLE {world.target}.orders (id bigint PRIMARY KEY, name text, at timestamp)",
+        f"GRANT SELECT ON {world.target}.orders TO {user}",
+    )
+    world.secrets["UDS_SECRET_TESTS_USER"] = "weak-&-able"
+    weak = replace(world.connections["postgresql"], username=user, secret=SecretReference("tests", "user"))
+    pipeline = replace(world.pipeline("postgresql"), target=Target("postgresql", "orders"))
+    order = RunOrder(secrets.token_hex(32), pipeline, RunKind.INCREMENTAL)
+    manifest = Manifest("batch", {**world.connections, "postgresql": weak}, (order,), Action.CHECK)
+    result = Batch(world.spark, manifest, Secrets(world.environment), lambda _result: None).run()[0]
+    world.sql(f"DROP OWNED BY {user}", f"DROP ROLE {user}")
+    assert result.error is None
+    lacking = [problem.message for problem in result.problems]
+    assert lacking[0] == f"{user} lacks CREATE on the schema {world.target}, for staging tables and the ledger"
+    assert lacking[1:] == [f"{user} lacks {name} on {world.target}.orders" for name in ("INSERT", "UPDATE", "DELETE")]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -348,3 +350,22 @@ def test_a_cursor_of_another_type_is_refused_by_name(postgresql: Database) -> No
         adapter.probe_cursor(relation, Cursor("a", CursorType.TIMESTAMP))
     with pytest.raises(PermanentError, match="exact number column"):
         adapter.probe_cursor(relation, Cursor("f", CursorType.NUMBER))
+
+
+def test_p01_a_number_is_dated_after_it_was_seen(postgresql: Database) -> None:
+    """A probe that waits for a lock sees what was written meanwhile: its clock must not be older (R11b)."""
+    postgresql.run(f"CREATE TABLE {postgresql.name('waits')} (id bigint)")
+    adapter, other = postgresql.adapter(), postgresql.adapter()
+    relation = describe(adapter, "waits")
+    with ThreadPoolExecutor(1) as pool:
+        with other.held.transaction():
+            other.held.execute(f"LOCK TABLE {postgresql.name('waits')} IN ACCESS EXCLUSIVE MODE")
+            waiting = pool.submit(adapter.probe_cursor, relation, Cursor("id", CursorType.NUMBER))
+            time.sleep(1)
+            other.held.execute(f"INSERT INTO {postgresql.name('waits')} VALUES (7)")
+            written = other.held.query(
+                "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')"
+            )
+        probe = waiting.result()
+    assert probe.highest == Watermark(CursorType.NUMBER, "7")
+    assert probe.clock >= datetime.fromisoformat(f"{written[0][0]}+00:00")

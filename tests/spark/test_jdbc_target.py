@@ -257,3 +257,14 @@ def test_an_unreadable_ledger_is_an_error(spark: SparkSession, database: Databas
     database.run(f"UPDATE {database.name('uds_ledger')} SET entry = '{{}}'")
     with pytest.raises(PermanentError, match="cannot be read"):
         loader.adapter.inspect_target(loader.target, "orders")
+
+
+def test_the_ledger_is_read_again_when_the_connection_is_lost(spark: SparkSession, postgresql: Database) -> None:
+    """R15: the answer to a commit may be lost with its connection; what was committed is told all the same."""
+    loader = Loader(postgresql.adapter(), Target("x", "orders"), cursor="at")
+    frame = orders(spark, (1, "a", "2024-01-01"))
+    loader.create(frame, "id")
+    loader.load(frame, "id")
+    session = loader.adapter.held.query("SELECT pg_backend_pid()")[0][0]
+    postgresql.rows(f"SELECT pg_terminate_backend({session})")
+    assert [entry.generation for entry in loader.adapter.read_ledger(loader.target, "orders")] == [1]

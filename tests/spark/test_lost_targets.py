@@ -68,8 +68,9 @@ def test_a_dropped_target_is_refused_until_it_is_loaded_again(world: World) -> N
 def test_a_target_that_was_made_anew_is_refused(world: World) -> None:
     pipelines = loaded(world, MERGE)
     delta, postgresql = pipelines
-    columns = "id BIGINT, name STRING, at TIMESTAMP_NTZ"
-    world.spark.sql(f"CREATE OR REPLACE TABLE delta.`{world.delta_path(delta)}` ({columns}) USING delta")
+    # With equal columns and without rows of its own it would leave the table as it is.
+    rows = "SELECT 1L AS id, 'a' AS name, TIMESTAMP_NTZ '2024-01-01' AS at"
+    world.spark.sql(f"CREATE OR REPLACE TABLE delta.`{world.delta_path(delta)}` USING delta AS {rows}")
     table = f"{world.target}.{postgresql.target.table}"
     world.sql(f"CREATE TABLE {world.target}.other AS SELECT * FROM {table}", f"DROP TABLE {table}")
     world.sql(f"ALTER TABLE {world.target}.other RENAME TO {postgresql.target.table}")

@@ -181,7 +181,8 @@ def test_p16_a_failed_write_leaves_the_target_as_it_was(world: World, all_at_onc
     for result in world.run(*pipelines):
         assert result.error is not None
         assert (result.state, result.rows.inserted, result.counted_generation) == (Outcome.FAILED, 0, None)
-        assert result.error.kind != "internal", result.error
+        assert result.error.code == "row.invalid", result.error
+        assert "'no number'" in result.error.message
     assert [world.version(pipeline) for pipeline in pipelines] == before
     world.sql("UPDATE orders SET name = '30' WHERE id = 3")
     with world.events.listening(kill_at("write.staged", *pipelines)):

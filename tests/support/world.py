@@ -132,6 +132,7 @@ class World:
     source: str = field(default_factory=lambda: f"s{secrets.token_hex(5)}")
     target: str = field(default_factory=lambda: f"t{secrets.token_hex(5)}")
     connections: dict[str, Connection] = field(default_factory=dict[str, Connection])
+    secrets: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         self.sql(f"CREATE SCHEMA {self.source}", f"CREATE SCHEMA {self.target}")
@@ -152,7 +153,7 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """Where the engine finds the secrets."""
-        return {SECRET.environment_variable: self.postgres.password}
+        return {SECRET.environment_variable: self.postgres.password, **self.secrets}
 
     # ---- the source
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -135,7 +136,7 @@ PIPELINE_FAULTS: list[tuple[str, str, int, str, str, str]] = [
     ("mode: merge", "read: {fetch_size: 1e3}\n    mode: merge", 9, "read.fetch_size", "'1e3' is not a whole", "plain digits"),
     ("mode: merge", "fetch_size: 3\n    mode: merge", 9, "fetch_size", "not known here", "write read.fetch_size"),
     ("mode: merge", "tags: [a b]\n    mode: merge", 9, "tags[0]", "'a b' is not a tag", "nightly"),
-    ("mode: merge", "transformations: {type: drop}\n    mode: merge", 9, "transformations", "must be a list, not a mapping", "list"),
+    ("mode: merge", "transformations: {type: drop}\n    mode: merge", 9, "transformations", "must be a list, not a mapping", "begin each entry with - {type"),
     ("mode: merge", "transformations: [drop]\n    mode: merge", 9, "transformations[0]", "must be a mapping, not text", "{type: …}"),
     ("mode: merge", "transformations: [{type: filtr}]\n    mode: merge", 9, "transformations[0].type", "'filtr' is no transf", "write filter"),
     ("mode: merge", "transformations: [{columns: [a]}]\n    mode: merge", 9, "transformations[0].type", "is missing", "filter, select"),
@@ -544,3 +545,70 @@ def test_the_error_itself_names_the_first_fault_and_the_command(tmp_path: Path) 
     assert "3 faults" in failure.value.message
     assert "connections.yml:2" in failure.value.message
     assert "uds validate" in failure.value.remedy
+
+
+# ---- one text, one fault
+
+
+def test_tables_that_share_an_id_or_a_target_are_one_fault(faults: Faults) -> None:
+    text = """\
+defaults: {source: {connection: erp}, mode: full_refresh}
+pipelines:
+  - pipeline_id: fixed
+    target: {connection: lake, table: "{table}"}
+    tables: [S.A, S.B, S.C]
+  - pipeline_id: "x_{table}"
+    target: {connection: lake, table: all}
+    tables: [S.A, S.B, S.C]
+"""
+    found = faults({"pipelines.yml": text})
+    assert [(fault.line, fault.path, fault.message, fault.remedy) for fault in found] == [
+        (3, "pipelines[0].pipeline_id", "all tables: get the pipeline_id fixed", "write {table} or {schema} in it"),
+        (7, "pipelines[1].target.table", "all tables: write this one table", "write {table} or {schema} in it"),
+    ]
+
+
+def test_a_placeholder_that_stands_for_nothing_is_one_fault(faults: Faults) -> None:
+    text = """\
+defaults: {source: {connection: erp}, mode: full_refresh}
+pipelines:
+  - pipeline_id: "{tabel}"
+    target: {connection: lake, table: "{schema}_{table}"}
+    tables: [A, S.B]
+"""
+    found = faults({"pipelines.yml": text})
+    assert [(fault.line, fault.message, fault.remedy) for fault in found] == [
+        (3, "{tabel} stands for nothing here", "write {table} or {schema}"),
+        (
+            4,
+            "{schema} stands for nothing: the table a is written without a schema",
+            "write SCHEMA.TABLE in tables:, or leave {schema} out",
+        ),
+    ]
+
+
+def test_tables_in_an_environment_are_one_fault(faults: Faults) -> None:
+    text = "pipelines:\n  - pipeline_id: orders\n    tables: [x]\n"
+    found = faults({"environments/e.yml": text}, "e")
+    assert [fault.message for fault in found] == ["an environment cannot change the list of tables"]
+
+
+def test_a_list_of_transformations_is_told_as_one(faults: Faults) -> None:
+    found = faults({"pipelines.yml": PIPELINES + "    transformations: {type: filter, condition: x}\n"})
+    assert [fault.remedy for fault in found] == ["begin each entry with - {type: …}"]
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(faults: Faults, tmp_path: Path) -> None:
+    (tmp_path / "pipelines").mkdir()
+    os.mkfifo(tmp_path / "pipelines/late.yml")
+    (tmp_path / "environments").mkdir()
+    os.mkfifo(tmp_path / "environments/e.yml")
+    found = faults({}, "e")
+    assert [fault.message for fault in found] == ["is neither a file nor a folder"]
+
+
+@pytest.mark.parametrize("path", ["~a-user-nobody-knows/lake", '"a\\0b"'])
+def test_a_path_that_is_no_folder_here(faults: Faults, path: str) -> None:
+    found = faults({"connections.yml": CONNECTIONS.replace("./lake", path)})
+    assert "is no folder that this machine can name" in [fault.message for fault in found]
+    assert {fault.path for fault in found} == {"connections.lake.path"}

@@ -113,9 +113,9 @@ def test_run_json_is_one_document_of_runs(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        ("fail", "orders: failed in 0 ms: x is gone."),
-        ("refuse", "orders: failed in 0 ms: There is no Java. Install Java 17. → Run it again: what was committed"),
-        ("killed", "orders: failed in 0 ms: the engine was killed by SIGKILL; its log is "),
+        ("fail", "orders: failed: x is gone."),
+        ("refuse", "orders: failed: There is no Java. Install Java 17. → Run it again: what was committed"),
+        ("killed", "orders: failed: the engine was killed by SIGKILL; its log is "),
         ("exit", "the engine ended with exit status 3; its log is "),
         ("garbage", "cannot be read: RunResult.pipeline_id: missing. → Run it again: the target's ledger has it all."),
     ],
@@ -152,6 +152,14 @@ def test_an_engine_that_cannot_be_started(capsys: Capture, monkeypatch: pytest.M
     assert status == 1
     assert "The engine /nowhere/engine cannot be started: No such file or directory." in text
     assert uds_json(capsys, "status")[1]["pipelines"][0]["state"] == "failed"
+
+
+def test_an_engine_that_is_not_a_command(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UDS_ENGINE", "'unclosed")
+    status, text = uds(capsys, "status")
+    assert (status, "UDS_ENGINE is not a command: No closing quotation." in text) == (2, True), text
+    monkeypatch.setenv("UDS_ENGINE", " ")
+    assert uds(capsys, "status")[0] == 0
 
 
 def test_a_second_run_is_refused_and_its_neighbour_runs(
@@ -210,6 +218,9 @@ def test_ctrl_c_ends_the_engine_and_closes_the_run(
         assert "Traceback" not in first.stderr.read()
     runs = uds_json(capsys, "history", "orders")[1]["runs"]
     assert [run["state"] for run in runs] == [state]
+    row = uds_json(capsys, "status")[1]["pipelines"][0]
+    assert (row["rows"] is None, row["seconds"] is None) == ((state == "cancelled"),) * 2
+    assert ("0 ms" in uds(capsys, "history", "orders")[1]) is (state == "succeeded")
     pid = int(next(folder.glob(".uds/runs/*/engine.pid")).read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -338,6 +349,14 @@ def test_an_unknown_pipeline_gets_the_nearest(capsys: Capture, command: list[str
     assert "orders" in text
 
 
+@pytest.mark.parametrize("command", [["history"], ["watermark", "show"], ["watermark", "reset", "--reason", "x"]])
+def test_what_is_for_one_pipeline_refuses_several(capsys: Capture, command: list[str]) -> None:
+    status, text = uds(capsys, *command, "*s")
+    assert (status, text) == (2, "*s names 3 pipelines, and this is for one.\n→ Write one of orders, items, regions.\n")
+    assert SqliteStore(Path(".uds")).changes("orders", 9) == []
+    assert uds(capsys, *command, "ord*")[0] == 0
+
+
 def test_lag_is_read_in_the_zone_of_the_values() -> None:
     now = datetime(2026, 7, 1, 12, tzinfo=UTC)
     oslo = ZoneInfo("Europe/Oslo")
@@ -396,8 +415,11 @@ def test_a_watermark_that_cannot_be_set(capsys: Capture, arguments: list[str], e
     assert SqliteStore(Path(".uds")).changes(arguments[1], 9) == []
 
 
-def test_a_pipeline_without_cursor_can_be_reset(capsys: Capture) -> None:
-    assert uds(capsys, "watermark", "reset", "regions", "--reason", "x")[0] == 0
+def test_a_pipeline_without_cursor_can_be_reset_and_take_over_a_target(capsys: Capture) -> None:
+    assert "uds watermark reset regions --adopt" in uds(capsys, "watermark", "set", "regions", "4", "--reason", "x")[1]
+    status, text = uds(capsys, "watermark", "reset", "regions", "--adopt", "--reason", "x")
+    assert (status, SqliteStore(Path(".uds")).load("regions").record.adopt) == (0, True)
+    assert text.splitlines()[1] == "The next run starts from the beginning, in a new epoch."
 
 
 def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,7 @@ def test_schema_goes_to_the_screen_or_a_file(capsys: pytest.CaptureFixture[str],
         (["run", "--json"], ["run", "--json"]),
         (["--version", "--json"], ["--version", "--json"]),
         (["--config"], ["--config"]),
+        (["--config", "c", "--json"], []),
         ([], []),
     ],
 )
@@ -142,17 +145,27 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "validate" in capsys.readouterr().out
     assert run("validate", "--help") == 0
     assert "--env" in capsys.readouterr().out
+    assert run("watermark") == 0
+    output = capsys.readouterr()
+    assert ("reset" in output.out, output.err) == (True, "")
 
 
 @pytest.mark.parametrize(
-    "arguments", [("validat",), ("validate", "--jso"), ("validate", "extra"), ("validate", "--env")]
+    ("arguments", "helped"),
+    [
+        (("validat",), ""),
+        (("validate", "--jso"), "validate "),
+        (("validate", "extra"), "validate "),
+        (("watermark", "reset", "x"), "watermark reset "),
+        (("validate", "--env"), "COMMAND "),
+    ],
 )
-def test_a_wrong_call_exits_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_call_exits_2(arguments: tuple[str, ...], helped: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert "Traceback" not in output.err
-    assert "uds --help" in output.err
+    assert f"→ uds {helped}--help lists" in output.err
 
 
 def test_a_wrong_call_is_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,6 +201,20 @@ def test_p26_an_unforeseen_error_shows_its_name_and_nothing_else(
         run("validate")
 
 
-def test_ctrl_c_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_130_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(cli.validate, "load_catalog", failing(KeyboardInterrupt()))
     assert run("validate") == 130
+    assert capsys.readouterr().err.startswith("Interrupted.\n")
+    assert run("validate", "--json") == 130
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "interrupted"
+
+
+@pytest.mark.parametrize("arguments", [["schema"], ["schema", "--json"], ["status", "--json"]])
+def test_a_full_disk_is_a_sentence(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "sync_core.cli", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "uds stopped: No space left on device.\n→ Check the disk, and where the output goes.\n",
+    )

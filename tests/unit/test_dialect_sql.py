@@ -236,3 +236,39 @@ def test_p17_types_are_carried_or_refused_by_name(dialect: str, native: str, car
     carrier = DIALECTS[dialect].carrier(NativeType.parse(native))
     assert (carrier.type, carrier.refused is not None) == (carried, refused)
     assert str(NativeType.parse(native)) == native
+
+
+def test_a_rowversion_is_a_cursor_in_every_target() -> None:
+    """Azure SQL's rowversion lands in a column of bytes, where R14 compares it."""
+    mark = Watermark.parse(CursorType.ROWVERSION, SAMPLES[CursorType.ROWVERSION])
+    assert PostgresqlDialect().literal(mark, NativeType("bytea")) == "decode('00000000000007D1', 'hex')"
+    oracle = OracleDialect()
+    assert oracle.column_type("binary", NativeType("timestamp"), key=False) == "RAW(8)"
+    assert oracle.column_type("binary", NativeType("varbinary", 16), key=False) == "RAW(16)"
+    assert oracle.column_type("binary", NativeType("varbinary"), key=False) == "BLOB"
+    assert "BLOB" in oracle.unordered
+
+
+@pytest.mark.parametrize(
+    ("dialect", "native", "decimals", "holds", "rounds"),
+    [
+        ("oracle", "DATE", 0, "2024-01-31 10:00:07", "2024-01-31 10:00:07.1"),
+        ("oracle", "TIMESTAMP", 3, "2024-01-31 10:00:07.123", "2024-01-31 10:00:07.1234"),
+        ("oracle", "TIMESTAMP", 9, "2024-01-31 10:00:07.123456", None),
+        ("postgres", "timestamp", 0, "2024-01-31 10:00:07", "2024-01-31 10:00:07.5"),
+        ("postgres", "timestamptz", 6, "2024-01-31 10:00:07.123456", None),
+        ("tsql", "smalldatetime", 0, "2024-01-31 10:07:00", "2024-01-31 10:00:07"),
+        ("tsql", "datetime", 0, "2024-01-31 10:00:07.127", "2024-01-31 10:00:07.125"),
+        ("tsql", "datetime", 0, "2024-01-31 10:00:07.12", "2024-01-31 10:00:07.1234"),
+        ("tsql", "datetime2", 7, "2024-01-31 10:00:07.123456", None),
+        ("tsql", "date", 0, "2024-01-31 00:00:00", None),
+    ],
+)
+def test_p17_moments_that_a_column_would_round(
+    dialect: str, native: str, decimals: int, holds: str, rounds: str | None
+) -> None:
+    pattern = DIALECTS[dialect].unfit(NativeType(native, decimals))
+    assert (pattern is None) is (rounds is None)
+    if pattern is not None and rounds is not None:
+        assert re.search(pattern, rounds)
+        assert not re.search(pattern, holds)

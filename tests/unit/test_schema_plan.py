@@ -40,6 +40,12 @@ def test_p19_discard_leaves_the_target_as_it_is_and_reports() -> None:
     assert all(change.endswith("(discarded)") for change in plan.changes)
 
 
+def test_p17_a_discarded_widening_is_told_to_the_cast() -> None:
+    before, after = columns(id="int", n="decimal(10,2)"), columns(id="int", n="decimal(12,4)")
+    assert plan_schema(pipeline(SchemaChanges.DISCARD), after, before, ()).narrower == ("n",)
+    assert plan_schema(pipeline(SchemaChanges.EVOLVE), after, before, ()).narrower == ()
+
+
 @pytest.mark.parametrize(
     "incoming", [columns(id="bigint", name="string"), columns(id="int", name="string", x="int"), columns(id="int")]
 )

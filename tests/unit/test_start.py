@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,7 +12,7 @@ from spark_entry.ledger import LedgerEntry
 from spark_entry.start import decide_start, effective_kind, own_entry
 from sync_core.domain.errors import PermanentError
 from sync_core.domain.pipeline import Cursor, LoadMode, Pipeline, Source, Target
-from sync_core.domain.run import RunKind, RunOrder, fingerprint
+from sync_core.domain.run import RunKind, RunOrder, Seen, fingerprint
 from sync_core.domain.watermark import CursorType, Watermark
 
 PIPELINE = Pipeline(
@@ -124,3 +125,12 @@ def test_a_full_refresh_pipeline_loads_everything_unless_it_backfills() -> None:
     refreshing = replace(ORDER, pipeline=replace(PIPELINE, mode=LoadMode.FULL_REFRESH))
     assert effective_kind(refreshing) is RunKind.FULL_REFRESH
     assert effective_kind(replace(refreshing, kind=RunKind.BACKFILL)) is RunKind.BACKFILL
+
+
+def test_p01_what_was_seen_of_another_epoch_is_forgotten() -> None:
+    """The changed source's numbers are others: a pair of the old ones would make unripe numbers safe."""
+    order = replace(ORDER, kind=RunKind.FULL_REFRESH, seen=Seen(mark(9000), datetime(2024, 1, 1, tzinfo=UTC)))
+    assert decide_start(order, LOADED).seen == order.seen
+    changed = replace(LEDGER, fingerprint="of another cursor")
+    start = decide_start(order, replace(LOADED, ledger=changed))
+    assert (start.epoch, start.seen) == (3, None)

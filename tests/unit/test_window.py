@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from spark_entry.adapters.base import CursorProbe
 from spark_entry.start import Start
 from spark_entry.window import FixedWindow, fix_window
+from spark_entry.zones import has_summer_time
 from sync_core.domain.errors import PermanentError
 from sync_core.domain.pipeline import Cursor, LoadMode, NullCursor, Pipeline, Source, Target
 from sync_core.domain.run import Range, RunKind, Seen, Window
@@ -168,3 +170,37 @@ def test_p01_a_number_watermark_never_passes_what_was_seen_a_settle_ago(
         assert fixed.window.read_bound is not None
         assert high <= fixed.window.read_bound
         mark, seen = high, fixed.seen
+
+
+@pytest.mark.parametrize(("initial", "low"), [("0", None), ("1", "0"), ("5", "4")])
+def test_the_initial_version_is_read(initial: str, low: str | None) -> None:
+    """The filter of versions leaves its low end out, for a watermark was read; `initial` was not."""
+    probe = CursorProbe(Watermark(CursorType.VERSION, "9"), Watermark(CursorType.VERSION, "9"), 0, 0, NOW)
+    window = fix(Cursor("", CursorType.VERSION, initial=initial), begin(None), probe).window
+    assert (window.low.value if window.low else None) == low
+
+
+def test_versions_never_fall_unless_the_source_was_made_anew() -> None:
+    """Its first versions would be taken for ones that were read."""
+    low = Watermark(CursorType.VERSION, "3")
+    probe, start = CursorProbe(low, low, 0, 0, NOW), begin(Watermark(CursorType.VERSION, "9"))
+    with pytest.raises(PermanentError) as caught:
+        fix(Cursor("", CursorType.VERSION), start, probe)
+    assert caught.value.code == "source.replaced"
+    refresh = replace(start, kind=RunKind.FULL_REFRESH)
+    assert fix(Cursor("", CursorType.VERSION), refresh, probe).window.high == low
+
+
+@pytest.mark.parametrize(
+    ("zone", "changes"),
+    [
+        ("UTC", False),
+        ("Asia/Tokyo", False),
+        ("Europe/Oslo", True),
+        ("America/Santiago", True),
+        ("Africa/Casablanca", True),
+    ],
+)
+@pytest.mark.parametrize("month", range(1, 13))
+def test_p01_zones_whose_clocks_run_backwards(zone: str, changes: bool, month: int) -> None:
+    assert has_summer_time(ZoneInfo(zone), datetime(2026, month, 29 if month != 2 else 1, tzinfo=UTC)) is changes
