@@ -1,5 +1,7 @@
 """Azure Table Storage as the state store needs it: sign-in, retries, and its errors in the words of this product."""
 
+# pyright: reportUnknownMemberType=false
+# azure-data-tables leaves the types of its **kwargs open.
 from __future__ import annotations
 
 import ipaddress
@@ -21,7 +23,7 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
-from azure.core.pipeline.transport import RequestsTransport
+from azure.core.pipeline.transport import HttpTransport, RequestsTransport
 from azure.data.tables import TableClient, TableEntity, TableServiceClient, TransactionOperation, UpdateMode
 from requests.adapters import HTTPAdapter
 
@@ -119,12 +121,13 @@ def _is_local(url: str) -> bool:
         return host == "localhost"
 
 
-def _transport(patience: Patience) -> RequestsTransport:
+def _transport(patience: Patience) -> HttpTransport[Any, Any]:
     session = requests.Session()
     for protocol in ("http://", "https://"):
         # As many kept connections as callers: the default of 10 closes the others after each call.
         session.mount(protocol, HTTPAdapter(pool_connections=4, pool_maxsize=CALLS * 2, max_retries=0))
-    return RequestsTransport(session=session, connection_timeout=patience.connect, read_timeout=patience.answer)
+    options = {"connection_timeout": patience.connect, "read_timeout": patience.answer}
+    return cast("HttpTransport[Any, Any]", RequestsTransport(session=session, **options))
 
 
 class Refused(Exception):

@@ -129,7 +129,7 @@ class TableStore:
         return self._newest(Operation, pipeline_id, "operation_", limit)
 
     def pipelines(self) -> Iterator[str]:
-        for found in self._table.query(PIPELINES, "", "~", select=("name", "confirmed")):
+        for found in self._table.query(PIPELINES, "-", "~", select=("name", "confirmed")):
             partition = found.row_key
             if found.values.get("confirmed") or self._table.get(partition, RECORD, ("writes",)) is not None:
                 yield found.values["name"]

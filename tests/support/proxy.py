@@ -172,5 +172,5 @@ class _Handler(BaseHTTPRequestHandler):
             self._upstream.close()
         super().finish()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Nothing: the test's output is the test's."""
