@@ -359,6 +359,7 @@ NAMES = [
     "runs_",
     "con",
     "nul.txt",
+    "$control-plane",
 ]
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
-import ipaddress
 import json
 import socket
 import time
@@ -20,19 +18,16 @@ from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 from azure.data.tables import TableServiceClient
 from azure.identity import CredentialUnavailableError
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from sync_core.adapters.table_service import open_table_service
 from sync_core.adapters.table_store import TableStore
 from sync_core.domain.errors import ConfigError, PermanentError, RetryableError
 from sync_core.domain.run import ConnectionRecord, OutboxEntry, PipelineRecord, RunState, WatermarkChange
 from sync_core.ports import Conflict
-from tests.support.azurite import Azurite, Certificate
+from tests.support.azurite import Azurite
 from tests.support.proxy import Proxy, Request
 from tests.support.stores import FIVE, NOW, QUICK, a_run, a_success, an_episode, an_operation, tables_of
+from tests.support.tls import Authority
 
 DAY = timedelta(days=1)
 
@@ -275,33 +270,13 @@ class Identity:
 
 @pytest.fixture(scope="module")
 def secure_azurite(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[Azurite, Path]]:
-    """An Azurite that takes tokens, and the certificate to trust."""
-    certificate = a_certificate(tmp_path_factory.mktemp("certificate"))
-    with Azurite(certificate) as server:
-        yield server, certificate.certificate
-
-
-def a_certificate(folder: Path) -> Certificate:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + DAY)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    files = Certificate(folder / "certificate.pem", folder / "key.pem")
-    files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    files.key.write_bytes(key.private_bytes(encoding, form, serialization.NoEncryption()))
-    return files
+    """An Azurite that takes tokens, and the authority to trust."""
+    folder = tmp_path_factory.mktemp("certificate")
+    authority = Authority()
+    trusted = folder / "authority.pem"
+    authority.write(trusted)
+    with Azurite(authority.write_server(folder)) as server:
+        yield server, trusted
 
 
 def test_an_identity_signs_in(secure_azurite: tuple[Azurite, Path], monkeypatch: pytest.MonkeyPatch) -> None:

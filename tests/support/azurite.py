@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,22 +24,15 @@ READY_SECONDS = 60.0
 _LISTENS = re.compile(r"Azurite (Blob|Queue|Table) service (?:is )?successfully (?:listens|listening) (?:on|at) (\S+)")
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate for 127.0.0.1 and its key, as files: Azurite takes tokens over TLS alone."""
-
-    certificate: Path
-    key: Path
-
-
 class Azurite:
     """A running Azurite with one account of its own; a context manager.
 
     `blob_url`, `queue_url` and `table_url` are the account's endpoints, `connection_string` names all three.
-    With a certificate it speaks TLS and takes bearer tokens as well (it checks their claims, not who signed them).
+    With a certificate and its key it speaks TLS, and takes bearer tokens as well: it checks their claims, not who
+    signed them.
     """
 
-    def __init__(self, certificate: Certificate | None = None) -> None:
+    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         self.account = "udstests"
         self.key = base64.b64encode(os.urandom(64)).decode()
         self._certificate = certificate
@@ -56,8 +48,8 @@ class Azurite:
         for service in ("blob", "queue", "table"):
             arguments += [f"--{service}Host", "127.0.0.1", f"--{service}Port", "0"]
         if self._certificate is not None:
-            arguments += ["--oauth", "basic", "--cert", str(self._certificate.certificate)]
-            arguments += ["--key", str(self._certificate.key)]
+            arguments += ["--oauth", "basic", "--cert", str(self._certificate[0])]
+            arguments += ["--key", str(self._certificate[1])]
         self._process = subprocess.Popen(
             arguments,
             stdout=subprocess.PIPE,
