@@ -307,6 +307,14 @@ def test_retention_keeps_open_runs_and_the_last_success(store: StateStore) -> No
     assert keys(store.runs("orders", 9)) == ["7", "4", "3", "5", "6"]
 
 
+def test_a_forgotten_success_is_none_any_more(store: StateStore) -> None:
+    slow = replace(a_success("0", NOW - DAY), closed_at=NOW + 9 * DAY)
+    put(store, slow, a_success("1", NOW), a_success("2", NOW + DAY))
+    assert store.forget_runs("orders", NOW + 2 * DAY) == 1
+    put(store, a_run("2", RunState.FAILED, NOW + DAY))
+    assert store.last_success("orders") == slow
+
+
 def test_two_who_forget_at_once_forget_each_run_once(open_store: Open) -> None:
     put(open_store(), *(a_run(f"{number}", RunState.FAILED, NOW) for number in range(40)))
     with ThreadPoolExecutor(4) as pool:
