@@ -14,6 +14,7 @@ from sync_core.adapters.table_store import TableStore
 from sync_core.domain.alert import Condition, Episode
 from sync_core.domain.run import Operation, Outcome, RunKind, RunRecord, RunResult, RunState
 from sync_core.domain.watermark import CursorType, Watermark
+from sync_core.ports import Row, StateStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FIVE = Watermark(CursorType.NUMBER, "5")
@@ -40,6 +41,15 @@ def an_episode(key: str, at: datetime = NOW) -> Episode:
 
 def an_operation(what: str, at: datetime = NOW) -> Operation:
     return Operation(at, "eve", "for a test", what)
+
+
+def put(store: StateStore, *rows: Row, name: str = "orders") -> None:
+    stored = store.load(name)
+    store.save(stored, stored.record, rows)
+
+
+def keys(runs: list[RunRecord]) -> list[str]:
+    return [run.run_key for run in runs]
 
 
 @contextmanager
