@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from spark_entry.adapters.registry import known_driver_packages
 from spark_entry.local_session import build_session
 from sync_core.demo.servers import H2_PACKAGE, H2Server, PostgresServer
+from tests.support.azurite import Azurite
 from tests.support.world import World, watch_events
 
 
@@ -23,6 +24,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[PostgresServ
 @pytest.fixture(scope="session")
 def h2(tmp_path_factory: pytest.TempPathFactory) -> Generator[H2Server]:
     with H2Server(tmp_path_factory.mktemp("h2")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Generator[Azurite]:
+    """Azure Storage on loopback: tables, blobs and queues. A test makes tables and containers of its own in it."""
+    with Azurite() as server:
         yield server
 
 

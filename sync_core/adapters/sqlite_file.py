@@ -9,7 +9,9 @@ from pathlib import Path
 
 from sync_core.domain.errors import PermanentError, RetryableError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Grows when an earlier version of uds could not read what is written. Tables are only ever added."""
+
 BUSY_SECONDS = 30.0
 """How long a call waits for another process's transaction."""
 

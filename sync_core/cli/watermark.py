@@ -53,8 +53,7 @@ def show(
     pipeline = open_catalog(config, environment).the_one(name)
     store = open_app(state).store
     record = store.load(pipeline.pipeline_id).record
-    # Records written before changes had rows of their own still carry theirs.
-    changes = [*store.changes(pipeline.pipeline_id, limit), *reversed(record.changes)][:limit]
+    changes = store.changes(pipeline.pipeline_id, limit)
     if as_json:
         fields = ("pipeline_id", "epoch", "generation", "watermark", "seen", "adopt")
         document = {field: to_json(getattr(record, field)) for field in fields}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -82,10 +83,16 @@ def _tag(kind: Any) -> Any:
     return next((field.default for field in dataclasses.fields(kind) if field.name == "type"), None)
 
 
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    """Kept, for evaluating a class's annotations takes longer than building an instance."""
+    return typing.get_type_hints(kind)
+
+
 def _decode_dataclass(kind: type[Any], data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
         raise ValueError(f"{where}: expected an object, found {type(data).__name__}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     given = typing.cast("Mapping[str, Any]", data)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):

@@ -27,3 +27,10 @@ class Authority:
         """The authority's certificate, for clients that take a file."""
         self._authority.cert_pem.write_to_path(str(path))
         return str(path)
+
+    def write_server(self, folder: Path) -> tuple[Path, Path]:
+        """The server's certificate and its key, for servers that take files."""
+        certificate, key = folder / "server.pem", folder / "server.key"
+        self._certificate.cert_chain_pems[0].write_to_path(str(certificate))
+        self._certificate.private_key_pem.write_to_path(str(key))
+        return certificate, key
