@@ -65,7 +65,7 @@ class LocalLauncher:
             self._reserved.pop(batch_id, None)
             os.close(lock)
 
-    def launch(self, batch_id: str, manifest: str) -> str:
+    def launch(self, batch_id: str, manifest: str, compute: str = "default") -> str:
         reserved = batch_id in self._reserved
         started = batch_id in self._processes or (self.folder / batch_id / "engine.pid").exists()
         if started or (not reserved and self.state(batch_id).status is LaunchStatus.RUNNING):
@@ -110,6 +110,11 @@ class LocalLauncher:
             except BlockingIOError:
                 return LaunchState(LaunchStatus.RUNNING)
         return LaunchState(LaunchStatus.ENDED, self._reason(launch_id))
+
+    def batch_of(self, launch_id: str) -> str | None:
+        # A launch id comes from outside: a path in it must not lead elsewhere.
+        name = launch_id == Path(launch_id).name and launch_id not in ("", "..")
+        return launch_id if name and self.state(launch_id).status is not LaunchStatus.UNKNOWN else None
 
     def follow(self, launch_id: str, on_event: EventHandler) -> LaunchState:
         rest = b""

@@ -88,7 +88,7 @@ class InProcess:
         finally:
             self.running.discard(batch_id)
 
-    def launch(self, batch_id: str, manifest: str) -> str:
+    def launch(self, batch_id: str, manifest: str, compute: str = "default") -> str:
         self.crashes()
         if batch_id not in self.launched:
             self.launched.append(batch_id)
@@ -103,6 +103,9 @@ class InProcess:
         if launch_id in self.running:
             return LaunchState(LaunchStatus.RUNNING)
         return LaunchState(LaunchStatus.ENDED, "the engine ended without a result")
+
+    def batch_of(self, launch_id: str) -> str | None:
+        return launch_id if launch_id in self.launched else None
 
     def follow(self, launch_id: str, on_event: EventHandler) -> LaunchState:
         self.on_follow()

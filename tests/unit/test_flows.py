@@ -201,11 +201,11 @@ def test_p05_two_processes_begin_one_run(world: World) -> None:
     refused: list[SyncError] = []
     launch = first.launcher.launch
 
-    def meanwhile(batch_id: str, manifest: str) -> str:
+    def meanwhile(batch_id: str, manifest: str, compute: str = "default") -> str:
         results, refusals = second.run([pipeline(), pipeline("items")], CONNECTIONS, nothing)
         assert [result.pipeline_id for result in results] == ["items"]
         refused.extend(refusal.error for refusal in refusals)
-        return launch(batch_id, manifest)
+        return launch(batch_id, manifest, compute)
 
     first.launcher.launch = meanwhile
     results, _ = first.run([pipeline()], CONNECTIONS, nothing)
@@ -286,7 +286,7 @@ def test_an_engine_that_cannot_start_fails_the_run(world: World) -> None:
     app, _ = world.app()
     assert isinstance(app.launcher, InProcess)
 
-    def fault(batch_id: str, manifest: str) -> str:
+    def fault(batch_id: str, manifest: str, compute: str = "default") -> str:
         raise PermanentError("launch.failed", "There is no engine.")
 
     app.launcher.launch = fault
