@@ -1,4 +1,4 @@
-"""What a Launcher does, with real processes. The engine is tests/support/fake_engine.py."""
+"""What the LocalEngine does beyond what every Launcher does. The engine is tests/support/fake_engine.py."""
 
 from __future__ import annotations
 
