@@ -193,6 +193,15 @@ def test_volume_a_result_is_never_read_in_part(databricks: DatabricksApi) -> Non
     assert site.folder.read_result("batch", "key") == RESULT
 
 
+def test_volume_files_go_through_the_workspace_itself(databricks: DatabricksApi) -> None:
+    """Not by presigned URLs of the storage account, which a private network closes."""
+    folder = volume(databricks)
+    folder.write_manifest(Manifest("batch", {}, ()))
+    assert folder.read_manifest("batch") == Manifest("batch", {}, ())
+    paths = {path for _, path, _ in databricks.requests}
+    assert paths == {"/.well-known/databricks-config", f"/api/2.0/fs/files{FOLDER}/batch/manifest.json"}
+
+
 def test_volume_a_manifest_whose_answer_is_lost_is_there_once(databricks: DatabricksApi) -> None:
     folder, manifest = volume(databricks), Manifest("batch", {}, (), Action.CHECK)
     databricks.lose_answer("manifest.json", FOREVER)

@@ -139,6 +139,8 @@ class JobRuns:
             return 200, {"run_id": run.run_id, "number_in_job": run.run_id}
 
     def get(self, run_id: int) -> Answer:
+        if run_id >= 2**63:
+            return failure(400, "MALFORMED_REQUEST", "Could not parse request object: a number is out of range.")
         with self._lock:
             run = self.runs.get(run_id)
             return (200, self._describe(run)) if run else _no_run(run_id)
