@@ -212,9 +212,11 @@ def _sign_in_error(error: AzureError, doing: str) -> SyncError:
             f"{doing}: Microsoft Entra ID gives no token for Databricks: {_first_sentence(str(error))}.",
             "Check the identity that the control plane runs as (AZURE_CLIENT_ID), and that its secret is not expired.",
         )
+    # Texts of lost connections name addresses of objects in memory.
+    why = _first_sentence(str(error)) if isinstance(error, ClientAuthenticationError) else type(error).__name__
     return RetryableError(
         "databricks.sign_in",
-        f"{doing}: no token for Databricks can be had now: {_first_sentence(str(error))}.",
+        f"{doing}: no token for Databricks can be had now: {why}.",
         "It is tried again; check the identity that the control plane runs as.",
     )
 

@@ -6,12 +6,13 @@ import logging
 from pathlib import Path
 
 import pytest
+from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ManagedIdentityCredential
 
-from sync_core.adapters.databricks_client import DATABRICKS_SCOPE, DatabricksWorkspace
+from sync_core.adapters.databricks_client import DATABRICKS_SCOPE, DatabricksWorkspace, translate
 from sync_core.adapters.databricks_launcher import DatabricksLauncher
 from sync_core.adapters.volume_run_folder import VolumeRunFolder
-from sync_core.domain.errors import PermanentError
+from sync_core.domain.errors import PermanentError, RetryableError
 from sync_core.domain.run import Manifest
 from sync_core.ports import LaunchStatus
 from tests.contract.test_launcher import BATCH, end_of
@@ -55,8 +56,8 @@ def test_p26_a_sign_in_that_fails(
     launcher = DatabricksLauncher(DatabricksWorkspace(databricks.url, identity, retry_seconds=1), {"default": 101})
     databricks.fail("/msi/token", 400, "", "x", FOREVER)
     error = raised(lambda: launcher.launch(BATCH, "x"))
-    assert error.code == "databricks.sign_in"
-    assert "token" in error.message
+    assert (error.code, type(error)) == ("databricks.sign_in", RetryableError)
+    assert "no token for Databricks can be had now" in error.message
     databricks.heal()
     databricks.jobs.end_next("SUCCESS", "SUCCESS")
     assert launcher.launch(BATCH, "x")
@@ -104,3 +105,21 @@ def test_the_client_is_built_when_it_is_needed(databricks: DatabricksApi) -> Non
     launcher.state("1")
     launcher.state("1")
     assert databricks.count("/.well-known/databricks-config") == 1
+
+
+def test_an_identity_endpoint_that_does_not_answer(databricks: DatabricksApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDENTITY_ENDPOINT", f"{databricks.url}/msi/token")
+    monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
+    databricks.lose_answer("/msi/token", FOREVER)
+    workspace = DatabricksWorkspace(databricks.url, ManagedIdentityCredential(retry_total=0), retry_seconds=1)
+    error = raised(lambda: DatabricksLauncher(workspace, {"default": 101}).launch(BATCH, "x"))
+    assert (error.code, type(error)) == ("databricks.sign_in", RetryableError)
+    assert "had now: ServiceResponseError." in error.message
+
+
+def test_a_sign_in_that_microsoft_entra_id_refuses() -> None:
+    refusal = ClientAuthenticationError("AADSTS7000222: The provided client secret keys are expired.\nTrace ID: 1")
+    error = translate(refusal, "Job 7 cannot be started", "CAN_MANAGE_RUN")
+    assert (error.code, type(error)) == ("databricks.sign_in", PermanentError)
+    assert "AADSTS7000222" in error.message
+    assert "Trace" not in error.message

@@ -154,7 +154,7 @@ def test_p21_a_run_beyond_the_limit_waits_in_the_queue(
     [
         (429, "", "Too many requests", "databricks.busy"),
         (429, "REQUEST_LIMIT_EXCEEDED", "There are already 5 active runs (limit: 5).", "databricks.busy"),
-        (400, "QUOTA_EXCEEDED", "The quota for active runs has been reached.", "databricks.busy"),
+        (400, "QUOTA_EXCEEDED", "Too many jobs are at work.", "databricks.busy"),
         (400, "BAD_REQUEST", "The workspace has reached its limit of 2000 concurrent runs.", "databricks.busy"),
         (503, "TEMPORARILY_UNAVAILABLE", "The service is busy", "databricks.unavailable"),
         (500, "INTERNAL_ERROR", "Something broke", "databricks.unavailable"),

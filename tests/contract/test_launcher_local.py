@@ -207,3 +207,12 @@ def test_a_folder_that_cannot_be_written(place: Path) -> None:
     (place / "runs").write_text("")
     with pytest.raises(PermanentError, match="cannot be used"):
         LocalLauncher(place / "runs", ENGINE).launch("batch", "x")
+
+
+def test_a_launch_id_from_outside_leads_nowhere_else(place: Path, open_launcher: Callable[[], LocalLauncher]) -> None:
+    (place / "elsewhere").mkdir(parents=True)
+    for folder in (place, place / "elsewhere"):
+        (folder / "engine.lock").touch()
+    (place / "runs").mkdir()
+    for launch_id in ("..", "../elsewhere", str(place / "elsewhere")):
+        assert open_launcher().batch_of(launch_id) is None
