@@ -183,9 +183,9 @@ class Launcher(Protocol):
     """Starts the engine on a manifest."""
 
     def launch(self, batch_id: str, manifest: str, compute: str = "default") -> str:
-        """Start it on a compute group. Any number of calls with one batch_id start it once, in all. Returns the launch id.
+        """Start it on a compute group. Any number of calls with one batch_id start it once, in all.
 
-        Raises PermanentError or RetryableError when it cannot be started.
+        Returns the launch id. Raises PermanentError or RetryableError when it cannot be started.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from spark_entry.adapters.registry import known_driver_packages
 from spark_entry.local_session import build_session
 from sync_core.demo.servers import H2_PACKAGE, H2Server, PostgresServer
 from tests.support.azurite import Azurite
+from tests.support.databricks_api import DatabricksApi
 from tests.support.world import World, watch_events
+
+FAKE_ENGINE = (sys.executable, str(Path(__file__).parent / "support/fake_engine.py"), "--manifest", "{manifest}")
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +59,11 @@ def world(spark: SparkSession, postgres: PostgresServer, tmp_path: Path) -> Gene
         opened = World(spark, postgres, tmp_path, events)
         yield opened
         opened.sql(f"DROP SCHEMA {opened.source} CASCADE", f"DROP SCHEMA {opened.target} CASCADE")
+
+
+@pytest.fixture
+def databricks(tmp_path: Path) -> Generator[DatabricksApi]:
+    """A workspace whose job runs the stand-in of the engine; `tests/support/fake_engine.py` says how it behaves."""
+    api = DatabricksApi(tmp_path / "databricks", FAKE_ENGINE)
+    yield api
+    api.close()

@@ -111,6 +111,11 @@ class LocalLauncher:
                 return LaunchState(LaunchStatus.RUNNING)
         return LaunchState(LaunchStatus.ENDED, self._reason(launch_id))
 
+    def batch_of(self, launch_id: str) -> str | None:
+        # A launch id comes from outside: a path in it must not lead elsewhere.
+        name = launch_id == Path(launch_id).name and launch_id not in ("", "..")
+        return launch_id if name and self.state(launch_id).status is not LaunchStatus.UNKNOWN else None
+
     def follow(self, launch_id: str, on_event: EventHandler) -> LaunchState:
         rest = b""
         with (self.folder / launch_id / "events.jsonl").open("rb") as events:

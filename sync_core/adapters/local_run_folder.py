@@ -38,6 +38,14 @@ class LocalRunFolder:
     def read_result(self, batch_id: str, run_key: str) -> RunResult | None:
         return _read(RunResult, self.batch(batch_id) / "results" / f"{run_key}.json")
 
+    def ask_to_stop(self, batch_id: str, run_key: str) -> None:
+        path = self.batch(batch_id) / "stop" / run_key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except OSError as error:
+            raise _unwritable(path.parent, error) from error
+
     def discard(self, batch_id: str) -> None:
         shutil.rmtree(self.batch(batch_id), ignore_errors=True)
 
@@ -86,8 +94,10 @@ def _write_once(path: Path, content: Any) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise PermanentError(
-            "run_folder.failed",
-            f"{path.parent} cannot be written: {error.strerror}.",
-            "Check the disk, or use another --state.",
-        ) from error
+        raise _unwritable(path.parent, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> PermanentError:
+    return PermanentError(
+        "run_folder.failed", f"{folder} cannot be written: {error.strerror}.", "Check the disk, or use another --state."
+    )

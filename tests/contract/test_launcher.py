@@ -1,209 +1,186 @@
-"""What a Launcher does, with real processes. The engine is tests/support/fake_engine.py."""
+"""What every Launcher does, with real processes. The engine is tests/support/fake_engine.py."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sync_core.adapters import local_launcher
+from sync_core.adapters.databricks_client import DatabricksWorkspace
+from sync_core.adapters.databricks_launcher import DatabricksLauncher
 from sync_core.adapters.local_launcher import LocalLauncher
 from sync_core.adapters.local_run_folder import LocalRunFolder
-from sync_core.domain.errors import PermanentError, RetryableError
-from sync_core.domain.run import Manifest
-from sync_core.ports import LaunchStatus
+from sync_core.adapters.volume_run_folder import VolumeRunFolder
+from sync_core.domain.errors import RetryableError
+from sync_core.domain.run import Manifest, make_batch_id
+from sync_core.ports import Launcher, LaunchState, LaunchStatus, RunFolder
+from tests.conftest import FAKE_ENGINE
+from tests.support.databricks_api import FOLDER, DatabricksApi
 
-ENGINE = [sys.executable, str(Path(__file__).parent.parent / "support/fake_engine.py")]
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("UDS_FAKE_PLACE", str(tmp_path))
-    return tmp_path
+BATCH, OTHER = make_batch_id(["one"]), make_batch_id(["other"])
 
 
-@pytest.fixture
-def open_launcher(place: Path) -> Generator[Callable[[], LocalLauncher]]:
-    """Opens a launcher on the same folder each time, as another process would; ends what is left at the end."""
-    made: list[LocalLauncher] = []
+@dataclass
+class Site:
+    """Where batches are launched: each `open` is another process."""
 
-    def make() -> LocalLauncher:
-        made.append(LocalLauncher(place / "runs", ENGINE))
-        return made[-1]
+    place: Path
+    folder: RunFolder
+    make: Callable[[], Launcher]
+    opened: list[Launcher] = field(default_factory=list[Launcher])
 
-    yield make
-    for launcher in made:
-        for batch in list(launcher._processes):
-            os.killpg(launcher._processes[batch].pid, signal.SIGKILL) if not launcher._has_ended(batch) else None
-            launcher._processes[batch].wait()
+    def open(self) -> Launcher:
+        self.opened.append(self.make())
+        return self.opened[-1]
+
+    def manifest(self, batch_id: str = BATCH) -> str:
+        return self.folder.write_manifest(Manifest(batch_id, {}, ()))
+
+    def started(self) -> list[str]:
+        path = self.place / "started"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def wait_until_waiting(self) -> None:
+        while not (self.place / "waiting").exists():
+            threading.Event().wait(0.01)
+
+    def release(self) -> None:
+        (self.place / "release").touch()
 
 
-def manifest(place: Path) -> str:
-    return LocalRunFolder(place / "runs").write_manifest(Manifest("batch", {}, ()))
-
-
-def follow(launcher: LocalLauncher) -> tuple[list[str], str]:
-    events: list[dict[str, Any]] = []
-    state = launcher.follow("batch", events.append)
-    assert state.status is LaunchStatus.ENDED
-    assert launcher.state("batch") == state
-    return [event["event"] for event in events], state.reason
-
-
-def wait_until_waiting(place: Path) -> None:
-    while not (place / "waiting").exists():
+def end_of(launcher: Launcher, launch_id: str) -> LaunchState:
+    while (state := launcher.state(launch_id)).status is LaunchStatus.RUNNING:
         threading.Event().wait(0.01)
+    return state
 
 
-def test_events_come_as_they_happen_and_the_rest_goes_to_the_log(
-    place: Path, open_launcher: Callable[[], LocalLauncher], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def local(request: pytest.FixtureRequest, place: Path) -> Site:
+    command = FAKE_ENGINE[:-2]
+    return Site(place, LocalRunFolder(place / "runs"), lambda: LocalLauncher(place / "runs", command))
+
+
+def databricks(request: pytest.FixtureRequest, place: Path) -> Site:
+    api: DatabricksApi = request.getfixturevalue("databricks")
+
+    def workspace() -> DatabricksWorkspace:
+        return DatabricksWorkspace(api.url, token=api.token)
+
+    jobs = {"default": api.job_id}
+    return Site(place, VolumeRunFolder(workspace(), FOLDER), lambda: DatabricksLauncher(workspace(), jobs))
+
+
+@pytest.fixture(params=[local, databricks], ids=lambda make: make.__name__)
+def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Site]:
+    monkeypatch.setenv("UDS_FAKE_PLACE", str(tmp_path))
+    made: Site = request.param(request, tmp_path)
+    yield made
+    for launcher in made.opened:
+        for process in launcher._processes.values() if isinstance(launcher, LocalLauncher) else ():
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def test_it_runs_the_engine_on_the_manifest_and_ends(site: Site) -> None:
+    launcher = site.open()
+    launch_id = launcher.launch(BATCH, site.manifest())
+    assert launch_id
+    assert end_of(launcher, launch_id).status is LaunchStatus.ENDED
+    assert site.started() == [BATCH]
+
+
+def test_it_runs_until_the_engine_has_ended(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UDS_FAKE", "wait")
-    launcher = open_launcher()
-    launch_id = launcher.launch("batch", manifest(place))
-    events: list[str] = []
-
-    def release(event: dict[str, Any]) -> None:
-        events.append(event["event"])
-        assert launcher.state(launch_id).status is LaunchStatus.RUNNING
-        (place / "release").touch()
-
-    assert launcher.follow(launch_id, release).status is LaunchStatus.ENDED
-    assert events == ["batch.started"]
-    assert "a line of the log" in (place / "runs/batch/engine.log").read_text()
-    assert "what Spark prints" in (place / "runs/batch/events.jsonl").read_text()
+    launch_id = site.open().launch(BATCH, site.manifest())
+    site.wait_until_waiting()
+    assert site.open().state(launch_id).status is LaunchStatus.RUNNING
+    site.release()
+    assert end_of(site.open(), launch_id).status is LaunchStatus.ENDED
 
 
-def test_p21_many_launches_of_a_batch_start_it_once(
-    place: Path, open_launcher: Callable[[], LocalLauncher], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_p21_many_launches_of_a_batch_start_it_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UDS_FAKE", "wait")
-    one, two = open_launcher(), open_launcher()
-    path = manifest(place)
-    assert one.launch("batch", path) == one.launch("batch", path) == two.launch("batch", path)
-    (place / "release").touch()
-    assert follow(two)[0] == ["batch.started"]
-    follow(one)
-    assert two.launch("batch", path) == open_launcher().launch("batch", path)
-    assert (place / "started").read_text().splitlines() == ["batch"]
+    one, two, path = site.open(), site.open(), site.manifest()
+    launch_id = one.launch(BATCH, path)
+    assert {one.launch(BATCH, path), two.launch(BATCH, path), site.open().launch(BATCH, path)} == {launch_id}
+    site.release()
+    assert end_of(one, launch_id).status is LaunchStatus.ENDED
+    assert {one.launch(BATCH, path), two.launch(BATCH, path), site.open().launch(BATCH, path)} == {launch_id}
+    assert end_of(two, launch_id).status is LaunchStatus.ENDED
+    assert site.started() == [BATCH]
 
 
-def test_an_engine_whose_pid_was_never_written_is_not_started_twice(
-    place: Path, open_launcher: Callable[[], LocalLauncher], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("UDS_FAKE", "wait")
-    launcher, path = open_launcher(), manifest(place)
-    launcher.launch("batch", path)
-    wait_until_waiting(place)
-    (place / "runs/batch/engine.pid").unlink()
-    open_launcher().launch("batch", path)
-    (place / "release").touch()
-    follow(launcher)
-    assert (place / "started").read_text().splitlines() == ["batch"]
+def test_p21_a_batch_that_ended_dead_is_not_started_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UDS_FAKE", "killed")
+    launcher, path = site.open(), site.manifest()
+    launch_id = launcher.launch(BATCH, path)
+    dead = end_of(launcher, launch_id)
+    assert dead.reason
+    monkeypatch.setenv("UDS_FAKE", "")
+    assert site.open().launch(BATCH, path) == launch_id
+    assert end_of(launcher, launch_id) == dead
+    assert site.started() == [BATCH]
 
 
-@pytest.mark.parametrize(
-    ("how", "reason"),
-    [
-        ("refuse", "There is no Java. Install Java 17."),
-        ("killed", "the engine was killed by SIGKILL; its log is "),
-        ("exit", "the engine ended with exit status 3; its log is "),
-        ("", "the engine ended without a result; its log is "),
-    ],
-)
-def test_how_it_ended(
-    place: Path,
-    open_launcher: Callable[[], LocalLauncher],
-    monkeypatch: pytest.MonkeyPatch,
-    how: str,
-    reason: str,
-) -> None:
-    monkeypatch.setenv("UDS_FAKE", how)
-    launcher = open_launcher()
-    launcher.launch("batch", manifest(place))
-    assert follow(launcher)[1].startswith(reason)
-    if how == "refuse":
-        assert open_launcher().state("batch").reason == reason
+def test_batches_do_not_disturb_each_other(site: Site) -> None:
+    launcher = site.open()
+    ids = [launcher.launch(batch, site.manifest(batch)) for batch in (BATCH, OTHER)]
+    assert [end_of(launcher, launch_id).status for launch_id in ids] == [LaunchStatus.ENDED] * 2
+    assert len(set(ids)) == 2
+    assert sorted(site.started()) == sorted([BATCH, OTHER])
+
+
+def test_p23_the_batch_of_a_launch(site: Site) -> None:
+    ids = {batch: site.open().launch(batch, site.manifest(batch)) for batch in (BATCH, OTHER)}
+    assert {batch: site.open().batch_of(launch_id) for batch, launch_id in ids.items()} == {BATCH: BATCH, OTHER: OTHER}
+
+
+@pytest.mark.parametrize("launch_id", ["", "..", "../runs", "1", "99999999999999999999999", "²", "abc", BATCH])
+def test_a_launch_that_is_not_there(site: Site, launch_id: str) -> None:
+    launcher = site.open()
+    state = launcher.state(launch_id)
+    assert state.status is LaunchStatus.UNKNOWN
+    assert state.reason
+    assert launcher.batch_of(launch_id) is None
+    launcher.cancel(launch_id)
 
 
 @pytest.mark.parametrize("how", ["wait", "stubborn"])
-@pytest.mark.parametrize("by_another", [False, True])
-def test_cancel_returns_when_it_cannot_write_any_more(
-    place: Path,
-    open_launcher: Callable[[], LocalLauncher],
-    monkeypatch: pytest.MonkeyPatch,
-    how: str,
-    by_another: bool,
-) -> None:
+def test_cancel_stops_it(site: Site, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     monkeypatch.setenv("UDS_FAKE", how)
-    monkeypatch.setattr(local_launcher, "GRACE_SECONDS", 0.2)
-    launcher = open_launcher()
-    launcher.launch("batch", manifest(place))
-    wait_until_waiting(place)
-    canceller = open_launcher() if by_another else launcher
-    canceller.cancel("batch")
-    assert canceller.state("batch").status is LaunchStatus.ENDED
-    canceller.cancel("batch")
-    canceller.cancel("never launched")
+    monkeypatch.setattr("sync_core.adapters.local_launcher.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("tests.support.databricks_jobs.GRACE_SECONDS", 0.2)
+    launch_id = site.open().launch(BATCH, site.manifest())
+    site.wait_until_waiting()
+    canceller = site.open()
+    canceller.cancel(launch_id)
+    ended = end_of(canceller, launch_id)
+    assert ended.status is LaunchStatus.ENDED
+    canceller.cancel(launch_id)
+    assert canceller.state(launch_id) == ended
 
 
-def test_a_reservation_counts_as_running_and_ends_with_it(
-    place: Path, open_launcher: Callable[[], LocalLauncher]
-) -> None:
-    one, two = open_launcher(), open_launcher()
-    assert two.state("batch").status is LaunchStatus.UNKNOWN
-    with one.reserve("batch"):
-        assert two.state("batch").status is LaunchStatus.RUNNING
-        with pytest.raises(RetryableError), two.reserve("batch"):
-            pass
-    assert two.state("batch").status is LaunchStatus.ENDED
-    assert two.state("batch").reason == "its engine was never started"
-
-
-def test_the_engine_keeps_the_reservation(
-    place: Path, open_launcher: Callable[[], LocalLauncher], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_p21_launches_at_one_moment_start_it_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process of this machine is refused while another starts it, and comes again: the message is redelivered."""
     monkeypatch.setenv("UDS_FAKE", "wait")
-    launcher = open_launcher()
-    with launcher.reserve("batch"):
-        launcher.launch("batch", manifest(place))
-    assert open_launcher().state("batch").status is LaunchStatus.RUNNING
-    (place / "release").touch()
-    follow(launcher)
+    launchers, path = [site.open() for _ in range(8)], site.manifest()
 
+    def launch(launcher: Launcher) -> str:
+        while True:
+            try:
+                return launcher.launch(BATCH, path)
+            except RetryableError:
+                threading.Event().wait(0.01)
 
-def test_a_reservation_dies_with_its_process(place: Path, open_launcher: Callable[[], LocalLauncher]) -> None:
-    code = (
-        "import sys, pathlib\n"
-        "from sync_core.adapters.local_launcher import LocalLauncher\n"
-        f"with LocalLauncher(pathlib.Path({str(place / 'runs')!r}), []).reserve('batch'):\n"
-        "    print('held', flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        assert open_launcher().state("batch").status is LaunchStatus.RUNNING
-        holder.kill()
-        holder.wait()
-    assert open_launcher().state("batch").status is LaunchStatus.ENDED
-
-
-def test_a_command_that_is_not_there(place: Path) -> None:
-    launcher = LocalLauncher(place / "runs", ["/nowhere/engine"])
-    with pytest.raises(PermanentError, match="/nowhere/engine cannot be started: No such file"):
-        launcher.launch("batch", manifest(place))
-    assert launcher.state("batch").status is LaunchStatus.ENDED
-
-
-def test_a_folder_that_cannot_be_written(place: Path) -> None:
-    (place / "runs").write_text("")
-    with pytest.raises(PermanentError, match="cannot be used"):
-        LocalLauncher(place / "runs", ENGINE).launch("batch", "x")
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(launch, launchers))
+    assert len(ids) == 1
+    site.release()
+    assert end_of(site.open(), ids.pop()).status is LaunchStatus.ENDED
+    assert site.started() == [BATCH]

@@ -104,6 +104,9 @@ class InProcess:
             return LaunchState(LaunchStatus.RUNNING)
         return LaunchState(LaunchStatus.ENDED, "the engine ended without a result")
 
+    def batch_of(self, launch_id: str) -> str | None:
+        return launch_id if launch_id in self.launched else None
+
     def follow(self, launch_id: str, on_event: EventHandler) -> LaunchState:
         self.on_follow()
         return LaunchState(LaunchStatus.ENDED, "the engine ended without a result")

@@ -213,7 +213,7 @@ def test_p05_two_processes_begin_one_run(world: World) -> None:
         results, refusals = second.run([pipeline(), pipeline("items")], CONNECTIONS, nothing)
         assert [result.pipeline_id for result in results] == ["items"]
         refused.extend(refusal.error for refusal in refusals)
-        return launch(batch_id, manifest)
+        return launch(batch_id, manifest, compute)
 
     first.launcher.launch = meanwhile
     results, _ = first.run([pipeline()], CONNECTIONS, nothing)
