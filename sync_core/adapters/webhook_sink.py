@@ -35,7 +35,7 @@ _RETRYABLE = frozenset({408, 425, 429})
 
 
 class WebhookSink:
-    """An AlertSink for channels with a `url` and a secret `whsec_…`; two of them, separated by a space, sign both.
+    """An AlertSink for channels with a `url` and a key `whsec_…` to sign with; of two, separated by a space, both sign.
 
     `source` is the CloudEvents source: a URI reference that tells one installation from another. `trusted` is for
     receivers whose certificate is signed by a private authority; None trusts the public ones.

@@ -6,37 +6,24 @@ import json
 import logging
 from collections.abc import Generator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from standardwebhooks import Webhook
 
 from sync_core.adapters.alert_sink import ChannelSink
 from sync_core.adapters.webhook_sink import WebhookSink
 from sync_core.alert_delivery import (
-    FIRST_PAUSE,
     LONGEST_PAUSE,
     QUEUE,
     TRIED_FOR,
-    Delivery,
-    addressees,
     backoff,
-    decode,
     deliver,
-    deliver_alert,
-    encode,
-    key_of,
-    owe,
-    pause_before,
 )
-from sync_core.domain.alert import Condition, Notice, Phase
+from sync_core.domain.alert import Condition
 from sync_core.domain.connection import Channel
-from sync_core.domain.errors import PermanentError, RetryableError
-from sync_core.ports import Message
+from tests.support.alert_worker import Worker, begin, ids, paths
 from tests.support.alerts import AT, KEY, AlertQueue, Clock, notice, now, secrets, webhook
 from tests.support.receiver import Answer, Receiver
 
@@ -70,46 +57,9 @@ def channels(receiver: Receiver) -> dict[str, Channel]:
     return {name: webhook(receiver.url(f"/{name}"), name) for name in ("ops", "team")}
 
 
-class Worker:
-    """Takes messages as the shell does: completed, or dead-lettered when they cannot be understood."""
-
-    def __init__(self, queue: AlertQueue, sink: ChannelSink, channels: dict[str, Channel], clock: Clock) -> None:
-        self.queue, self.sink, self.channels, self.clock = queue, sink, channels, clock
-
-    def take(self) -> Message | None:
-        """The next message is taken and handled, but not brought to an end."""
-        message = self.queue.receive(QUEUE)
-        if message is not None:
-            deliver_alert(self.queue, self.sink, self.channels, message.body, self.clock())
-        return message
-
-    def work(self) -> int:
-        """All that is due; returns how many messages."""
-        done = 0
-        while (message := self.take()) is not None:
-            self.queue.complete(message)
-            done += 1
-        return done
-
-
 @pytest.fixture
 def worker(queue: AlertQueue, sink: ChannelSink, channels: dict[str, Channel], clock: Clock) -> Worker:
     return Worker(queue, sink, channels, clock)
-
-
-def begin(queue: AlertQueue, sent: Notice) -> None:
-    entry = owe(sent)
-    queue.send(entry.queue, entry.body, entry.key)
-
-
-def paths(receiver: Receiver) -> list[str]:
-    return [received.path for received in receiver.received]
-
-
-def ids(receiver: Receiver) -> set[str]:
-    for received in receiver.received:
-        Webhook(KEY).verify(received.body, dict(received.headers))
-    return {received.headers["webhook-id"] for received in receiver.received}
 
 
 def test_p25_every_channel_is_told_once(queue: AlertQueue, worker: Worker, receiver: Receiver, clock: Clock) -> None:
@@ -257,104 +207,6 @@ def test_a_notice_given_up_twice_by_a_message_taken_twice_is_one_dead_letter(
     assert [dead.dead.partition(":")[0] for dead in queue.dead_letters(QUEUE)] == ["ops", "team"]
 
 
-def test_p25_killed_between_the_sink_and_the_end_of_the_message_it_is_delivered_again_with_the_same_id(
-    queue: AlertQueue, worker: Worker, receiver: Receiver, clock: Clock
-) -> None:
-    begin(queue, notice())
-    assert worker.take() is not None
-    assert worker.work() == 0
-    clock.pass_by(timedelta(minutes=1))
-    assert worker.work() == 1
-    assert paths(receiver) == ["/ops", "/team", "/ops", "/team"]
-    assert ids(receiver) == {notice().notice_id}
-    first, _, again, _ = receiver.received
-    assert first.body == again.body
-
-
-class Killed(BaseException):
-    pass
-
-
-class DyingQueue(AlertQueue):
-    """Dies at its `dies_at`-th write, before or after it."""
-
-    dies_at = 0
-    after = False
-
-    def _write(self, write: Any) -> None:
-        self.dies_at -= 1
-        if self.dies_at == 0 and not self.after:
-            raise Killed
-        write()
-        if self.dies_at == 0:
-            raise Killed
-
-    def send(self, queue: str, body: str, key: str, delay: timedelta = timedelta()) -> None:
-        self._write(lambda: AlertQueue.send(self, queue, body, key, delay))
-
-    def reject(self, queue: str, body: str, key: str, reason: str) -> None:
-        self._write(lambda: AlertQueue.reject(self, queue, body, key, reason))
-
-    def complete(self, message: Message) -> None:
-        self._write(lambda: AlertQueue.complete(self, message))
-
-
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("dies_at", [1, 2, 3, 4])
-def test_p25_killed_between_any_two_writes_the_end_is_the_same(
-    tmp_path: Path, sink: ChannelSink, receiver: Receiver, clock: Clock, dies_at: int, after: bool
-) -> None:
-    """`a` takes it, `b` and `c` are busy at first, `d` refuses."""
-    names = ("a", "b", "c", "d")
-    channels = {name: webhook(receiver.url(f"/{name}"), name) for name in names}
-    queue = DyingQueue(tmp_path, clock)
-    begin(queue, notice())
-    receiver.standing = {"/b": Answer(503), "/c": Answer(503), "/d": Answer(404)}
-    queue.dies_at, queue.after = dies_at, after
-    worker = Worker(queue, sink, channels, clock)
-    with pytest.raises(Killed):
-        worker.work()
-    assert paths(receiver) == ["/a", "/b", "/c", "/d"]
-    clock.pass_by(timedelta(minutes=1))
-    worker.work()
-    del receiver.standing["/b"], receiver.standing["/c"]
-    while clock() < AT + timedelta(hours=2):
-        worker.work()
-        clock.pass_by(timedelta(seconds=30))
-    assert {received.path for received in receiver.received if received.status == 204} == {"/a", "/b", "/c"}
-    assert ids(receiver) == {notice().notice_id}
-    assert [dead.dead.partition(":")[0] for dead in queue.dead_letters(QUEUE)] == ["d"]
-    # The retries of a message that was taken twice are one.
-    taken_again = 0 if dies_at == 4 and after else 1
-    assert paths(receiver).count("/a") == 1 + taken_again
-    assert [received.status for received in receiver.received if received.path == "/b"].count(204) == 1
-    clock.pass_by(TRIED_FOR)
-    assert worker.work() == 0
-
-
-def test_two_workers_on_one_message_leave_one_retry(
-    queue: AlertQueue, worker: Worker, receiver: Receiver, clock: Clock
-) -> None:
-    receiver.answers = [Answer(500), Answer(), Answer(500), Answer()]
-    body = owe(notice()).body
-    deliver_alert(queue, worker.sink, worker.channels, body, clock())
-    deliver_alert(queue, worker.sink, worker.channels, body, clock() + timedelta(seconds=5))
-    clock.pass_by(backoff(1))
-    assert worker.work() == 1
-
-
-def test_a_queue_that_cannot_be_written_leaves_the_message_as_it_was(
-    tmp_path: Path, sink: ChannelSink, receiver: Receiver, channels: dict[str, Channel], clock: Clock
-) -> None:
-    class BrokenQueue(AlertQueue):
-        def send(self, queue: str, body: str, key: str, delay: timedelta = timedelta()) -> None:
-            raise RetryableError("queue.busy", "The queue is busy.")
-
-    receiver.answers = [Answer(500)]
-    with pytest.raises(RetryableError, match="queue is busy"):
-        deliver_alert(BrokenQueue(tmp_path, clock), sink, channels, owe(notice()).body, clock())
-
-
 # Who is told.
 
 
@@ -448,110 +300,3 @@ def test_each_outcome_is_logged(
         ("alert.delayed", "ops"),
         ("alert.delivered", "team"),
     ]
-
-
-# The message.
-
-_times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
-_names = st.text("abcdefgh-_", min_size=1, max_size=8)
-_notices = st.builds(
-    Notice,
-    st.text(min_size=1),
-    st.text(min_size=1),
-    st.sampled_from(Condition),
-    st.sampled_from(Phase),
-    st.text(),
-    st.text(),
-    st.text(),
-    _times,
-    _times,
-    st.integers(1, 10_000),
-    st.none() | st.text(),
-    st.lists(_names, max_size=3).map(tuple),
-)
-_deliveries = st.builds(
-    Delivery,
-    _notices,
-    st.none() | st.lists(_names, max_size=3).map(tuple),
-    st.integers(1, 1000),
-    st.none() | _times,
-    st.integers(1, 9),
-)
-
-
-@given(_deliveries)
-def test_a_delivery_survives_its_encoding(delivery: Delivery) -> None:
-    assert decode(encode(delivery)) == delivery
-
-
-@given(_deliveries, _deliveries)
-def test_a_key_is_that_of_one_notice_one_set_and_one_attempt(one: Delivery, other: Delivery) -> None:
-    def facts(delivery: Delivery) -> Any:
-        return delivery.notice.notice_id, sorted(delivery.owed or ()), delivery.attempt, delivery.round
-
-    assert (key_of(one) == key_of(other)) == (facts(one) == facts(other))
-    assert len(key_of(one)) <= 128
-    assert key_of(replace(one, tried_since=AT)) == key_of(replace(one, tried_since=AT + TRIED_FOR))
-    assert key_of(replace(one, attempt=one.attempt + 1)) != key_of(one)
-    assert key_of(replace(one, round=one.round + 1)) != key_of(one)
-
-
-_GOOD = json.loads(owe(notice()).body)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "",
-        "not json",
-        "[]",
-        "null",
-        "{}",
-        "[" * 100_000,
-        '{"notice": null}',
-        json.dumps(_GOOD | {"attempt": 0}),
-        json.dumps(_GOOD | {"attempt": "one"}),
-        json.dumps(_GOOD | {"version": 2}),
-        json.dumps(_GOOD | {"owed": 7}),
-        json.dumps(_GOOD | {"notice": _GOOD["notice"] | {"condition": "x" * 1_000_000}}),
-        json.dumps(_GOOD | {"notice": _GOOD["notice"] | {"at": "2026-01-01T00:00:00"}}),
-        json.dumps(_GOOD | {"notice": _GOOD["notice"] | {"at": 7}}),
-        json.dumps(_GOOD | {"notice": _GOOD["notice"] | {"channels": None}}),
-        json.dumps(_GOOD | {"tried_since": "2026-01-01T00:00:00"}),
-    ],
-)
-def test_p21_a_message_that_cannot_be_understood_is_refused_with_a_reason(
-    worker: Worker, receiver: Receiver, body: str
-) -> None:
-    with pytest.raises(PermanentError, match=r"A message of sync-alerts") as raised:
-        deliver_alert(worker.queue, worker.sink, worker.channels, body, AT)
-    assert raised.value.remedy
-    assert len(str(raised.value)) < 1000
-    assert receiver.received == []
-
-
-# The pauses.
-
-
-@given(st.integers(-5, 10**9))
-def test_pauses_grow_to_an_hour_and_stay(attempt: int) -> None:
-    pause = backoff(attempt)
-    assert FIRST_PAUSE <= pause <= LONGEST_PAUSE
-    following = backoff(attempt + 1)
-    assert following == (pause if attempt < 1 else min(LONGEST_PAUSE, 2 * pause))
-
-
-@given(st.integers(2, 1000), st.none() | st.timedeltas(timedelta(), timedelta(days=1000)))
-def test_a_receiver_can_ask_for_more_patience_but_not_for_more_than_an_hour(
-    attempt: int, asked: timedelta | None
-) -> None:
-    pause = pause_before(attempt, RetryableError("x", "It is busy.", retry_after=asked))
-    assert backoff(attempt - 1) <= pause <= LONGEST_PAUSE
-    assert pause >= min(asked or timedelta(), LONGEST_PAUSE)
-
-
-def test_addressees_of_a_notice() -> None:
-    channels = {"a": webhook("", "a", ("failed",)), "b": webhook("", "b"), "c": webhook("", "c", ("stale",))}
-    assert addressees(notice(), channels) == ("a", "b")
-    assert addressees(notice(channels=("c", "x", "c")), channels) == ("c", "x")
-    assert addressees(notice(), {}) == ()

@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FLOWS = ("due", "tick", "request", "launch", "complete", "reconcile", "watch", "operate", "retention", "update")
+FLOWS = (
+    "due",
+    "tick",
+    "request",
+    "launch",
+    "complete",
+    "reconcile",
+    "watch",
+    "operate",
+    "retention",
+    "update",
+    "alert_delivery",
+)
 ENGINE = {"spark_entry", "sync_core.domain", "pyspark", "delta", "py4j"}
 
 ALLOWED = {
