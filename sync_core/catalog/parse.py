@@ -129,8 +129,8 @@ class _Builder:
             return self._broken(line, path, "carries a tag that means nothing here", "put the value in quotes")
         if kind == "null":
             return Node(None, self.file, line, path)
-        # No message repeats a value of a connection: a password may stand in any of them.
-        shown = "the value" if path.startswith("connections") else None
+        # No message repeats a value of a connection or a channel: a password may stand in any of them.
+        shown = "the value" if path.startswith(("connections", "channels")) else None
         value = Written(str(node.value), kind, shown)
         return Node(value, self.file, line, path)
 

@@ -160,7 +160,7 @@ def test_faults_of_a_pipeline(
     assert all("is missing" in fault.message for fault in found if fault is not matching[0]), found
 
 
-@pytest.mark.parametrize("key", ["schedule", "alerts", "deletes", "owner", "channels"])
+@pytest.mark.parametrize("key", ["deletes"])
 def test_keys_of_later_versions_are_refused_without_a_guess(faults: Faults, key: str) -> None:
     fault = one(faults({"pipelines.yml": PIPELINES + f"    {key}: {{}}\n"}))
     assert (fault.line, fault.message, fault.remedy) == (14, f"{key} is not available in this version", "remove it")
