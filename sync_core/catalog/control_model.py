@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from sync_core.catalog.section import SecretName, Section, distinct
 from sync_core.catalog.values import (
@@ -15,8 +15,10 @@ from sync_core.catalog.values import (
     OneName,
     TimeZone,
     Truth,
+    kind_of,
     matching,
     one_of,
+    refuse,
     whole,
 )
 from sync_core.domain.alert import Condition
@@ -51,6 +53,17 @@ class ScheduleEntry(Section):
     catch_up: CatchUp | None = None
     """Slots that were missed (`cron`, `every`): `latest` runs once for all of them, `all` once for each, oldest
     first. Without it `latest`."""
+
+
+def _schedule(value: object) -> object:
+    if not isinstance(value, dict):
+        raise refuse(
+            f"must be a mapping, not {kind_of(value)}", 'write {cron: "0 5 * * *"}, {every: 15m} or {after: […]}'
+        )
+    return cast("object", value)
+
+
+Schedule = Annotated[ScheduleEntry, BeforeValidator(_schedule)]
 
 
 class RetryEntry(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from sync_core.catalog.control_model import AlertsEntry, ChannelEntry, Group, RetryEntry, ScheduleEntry
+from sync_core.catalog.control_model import AlertsEntry, ChannelEntry, Group, RetryEntry, Schedule
 from sync_core.catalog.section import Names, SecretName, Section, distinct, filled
 from sync_core.catalog.values import (
     Duration,
@@ -297,7 +297,7 @@ class PipelineEntry(Section):
     tags: Annotated[list[Tag], AfterValidator(distinct)] | None = None
     """Names for groups of pipelines; `tag:NAME` selects them."""
 
-    schedule: ScheduleEntry | None = None
+    schedule: Schedule | None = None
     """When it runs. Without it on demand."""
 
     paused: Truth = False

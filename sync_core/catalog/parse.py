@@ -63,7 +63,7 @@ def _parse(text: str, name: str, faults: list[Fault]) -> Node | None:
 _HINTS = (
     (r"\\t", "indent with spaces, not tabs"),
     ("single document", "keep one document in the file: remove the line ---"),
-    ("undefined alias", "put a value that begins with * in quotes"),
+    ("undefined alias|scanning an alias", "put a value that begins with * in quotes"),
     ("undefined tag|tag handle|tag URI", "put a value that begins with ! in quotes"),
     ("mapping values are not allowed", "put a value with a colon in quotes, and check the indentation"),
     ("could not find expected ':'", "write key: value, and check the indentation"),

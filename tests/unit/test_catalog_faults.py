@@ -275,6 +275,8 @@ def test_faults_of_a_connection(
         ("pipelines:\n\t- a: 1\n", 2, "is not YAML", "spaces, not tabs"),
         ("pipelines: []\n---\npipelines: []\n", 2, "is not YAML", "remove the line ---"),
         ("pipelines:\n  - a: *b\n", 2, "is not YAML", "in quotes"),
+        ("pipelines:\n  - schedule:\n      cron: */5 * * * *\n", 3, "is not YAML", "begins with * in quotes"),
+        ("pipelines:\n  - schedule:\n      cron: * * * * *\n", 3, "is not YAML", "begins with * in quotes"),
         ("pipelines:\n  - {a: ${B}}\n", 2, "is not YAML", '"${NAME}"'),
         ("a: b: c\n", 1, "is not YAML", "with a colon in quotes"),
         ("a\n", 1, "holds text where a mapping is expected", "begin with pipelines:"),

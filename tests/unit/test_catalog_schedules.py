@@ -196,7 +196,9 @@ def test_pipelines_of_tables_may_be_named_after(load: Load) -> None:
 
 PIPELINE_FAULTS = [
     # what is written on line 4 of the file; path, message, remedy
-    ("schedule: 15m", "schedule", "must be a mapping, not text", "key: value"),
+    ("schedule: 15m", "schedule", "must be a mapping, not text", "{every: 15m}"),
+    ("schedule: [15m]", "schedule", "must be a mapping, not a list", "{every: 15m}"),
+    ('schedule: "${UNSET}"', "schedule", "UNSET is not set", "${UNSET:-default}"),
     ("schedule: {}", "schedule", "does not say when", "cron, every, after and on_demand: true"),
     ("schedule: {timezone: UTC}", "schedule", "does not say when", "cron"),
     ('schedule: {cron: "* * * * *", every: 5m}', "schedule.every", "stands beside cron", "keep one"),
