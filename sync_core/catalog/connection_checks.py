@@ -18,7 +18,7 @@ STORE_THE_PASSWORD = STORE_IT.replace("it", "the password", 1)
 ADAPTERS = "universal_data_sync.adapters"
 """Entry-point group of adapters, by connection type."""
 
-_EVERY = {"type", "timezone"}
+_EVERY = {"type", "timezone", "max_concurrent"}
 _JDBC = _EVERY | {
     "host",
     "port",
@@ -47,6 +47,11 @@ _SIGN_IN: Mapping[str, tuple[str, ...]] = {
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
+def is_name(name: str) -> bool:
+    """Whether connections and channels may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def added_types() -> set[str]:
     """The connection types that installed packages serve."""
     return {point.name for point in importlib.metadata.entry_points(group=ADAPTERS)}
@@ -55,7 +60,7 @@ def added_types() -> set[str]:
 def check_connection(name: str, node: Node) -> list[Fault]:
     """The faults of one connection that its model cannot see."""
     faults: list[Fault] = []
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         faults.append(
             node.fault("is not a connection's name", "write letters, digits, _ . - and begin with a letter or digit")
         )
@@ -70,7 +75,7 @@ def check_connection(name: str, node: Node) -> list[Fault]:
             type_node.fault("there is no such type of connection", suggest(kind, sorted({*KEYS, *added}), "type"))
         )
         return faults
-    faults.extend(_pair_faults(node))
+    faults.extend(pair_faults(node))
     if kind in KEYS:
         for key, value in node.mapping.items():
             if key not in KEYS[kind] and key in set[str]().union(*KEYS.values()):
@@ -97,7 +102,8 @@ def _secret_faults(node: Node) -> list[Fault]:
     return faults
 
 
-def _pair_faults(node: Node) -> list[Fault]:
+def pair_faults(node: Node) -> list[Fault]:
+    """A secret is named by its scope and its key, by both or by none."""
     faults: list[Fault] = []
     for key, other in (("secret_scope", "secret_key"), ("secret_key", "secret_scope")):
         written = node.get(key)

@@ -9,6 +9,14 @@ from typing import Any
 
 from sync_core.catalog.faults import Fault
 
+SCHEDULES: Mapping[str, tuple[str, ...]] = {
+    "cron": ("timezone", "catch_up"),
+    "every": ("catch_up",),
+    "after": (),
+    "on_demand": (),
+}
+"""The kinds of schedule, each with the keys that mean something beside it."""
+
 
 class Written(str):
     """A scalar as it stands in the file: `012`, `2020-01-01` and `1e3` are kept as they are written.
@@ -117,8 +125,22 @@ def merge(base: Node | None, over: Node) -> Node:
         if node.value is None and key in merged:
             del merged[key]
         else:
-            merged[key] = merge(merged.get(key), node)
+            lay = _lay_schedule if key == "schedule" else merge
+            merged[key] = lay(merged.get(key), node)
     return replace(over, value=merged)
+
+
+def _lay_schedule(base: Node | None, over: Node) -> Node:
+    """A schedule of another kind replaces the one beneath it; from one without a kind it takes what fits."""
+    kinds = [kind for kind in SCHEDULES if (node := over.get(kind)) and node.value is not None]
+    below = [kind for kind in SCHEDULES if base and base.get(kind)]
+    if base is None or not kinds or kinds == below:
+        return merge(base, over)
+    fitting = () if below else SCHEDULES[kinds[0]]
+    kept = {key: node for key, node in base.mapping.items() if key in fitting}
+    own = {key: node for key, node in over.mapping.items() if node.value is not None or key not in base.mapping}
+    taken = {key for key in over.mapping if key not in own}
+    return replace(over, value={**{key: node for key, node in kept.items() if key not in taken}, **own})
 
 
 def plain(node: Node) -> Any:

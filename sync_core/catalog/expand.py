@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sync_core.catalog.document import Node, Written, join, merge
+from sync_core.catalog.document import SCHEDULES, Node, Written, join, merge
 from sync_core.catalog.faults import Fault
 from sync_core.catalog.values import split_name
 
@@ -101,11 +101,12 @@ class Expander:
         under: Node | None = None
         for layer in [*self.defaults, *layers]:
             under = merged = merge(under, layer)
-        # A cursor of which the defaults only say how (settle, lookback) is for pipelines that have one.
-        cursor = merged.get("cursor")
-        parts = cursor.mapping if cursor else None
-        if parts and "type" not in parts and all(part.is_default for part in parts.values()):
-            merged = merged.without("cursor")
+        # A cursor or a schedule of which the defaults only say how (settle, timezone) is for pipelines that have one.
+        for key, kinds in (("cursor", ("type",)), ("schedule", SCHEDULES)):
+            section = merged.get(key)
+            parts = section.mapping if section else None
+            if parts and parts.keys().isdisjoint(kinds) and all(part.is_default for part in parts.values()):
+                merged = merged.without(key)
         return replace(merged, file=layers[0].file, line=layers[0].line, path=layers[0].path)
 
 

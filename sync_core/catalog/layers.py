@@ -19,9 +19,11 @@ class Layers:
     """The whole configuration as resolved nodes. `complete` is False when a file could not be read."""
 
     connections: dict[str, Node] = field(default_factory=dict[str, Node])
+    channels: dict[str, Node] = field(default_factory=dict[str, Node])
     defaults: list[Node] = field(default_factory=list[Node])
     pipelines: list[Draft] = field(default_factory=list[Draft])
     knows_connections: bool = True
+    knows_channels: bool = True
     complete: bool = True
 
 
@@ -43,7 +45,7 @@ class Reader:
             self.faults.append(Fault(str(self.config), 0, "", "is not a folder", remedy))
             return self.layers
         overlay = self._overlay()
-        self._read_connections(overlay.get("connections"))
+        self._read_connections(overlay)
         overlays = self._overlay_pipelines(overlay.get("pipelines"))
         files = {path: self._sections(path, ("defaults", "pipelines")) for path in self._pipeline_files()}
         defaults = {path: self._defaults(sections) for path, sections in files.items()}
@@ -117,28 +119,38 @@ class Reader:
                 Fault(str(path), 0, "", "does not exist", suggest(self.environment, known, "environment"))
             )
             return {}
-        return self._sections(path, ("connections", "defaults", "pipelines"))
+        return self._sections(path, ("connections", "channels", "defaults", "pipelines"))
 
-    def _read_connections(self, overlay: Node | None) -> None:
+    def _read_connections(self, overlay: Mapping[str, Node]) -> None:
         path = self.config / "connections.yml"
-        section: Node | None = None
+        sections: dict[str, Node] = {}
         if path.exists():
-            section = self._sections(path, ("connections",)).get("connections")
+            sections = self._sections(path, ("connections", "channels"))
         else:
             self._missing(path)
+        section = sections.get("connections")
         self.layers.knows_connections = section is not None
-        base = self._mapping(section)
+        self.layers.knows_channels = bool(sections)
         if path.exists() and section is None and self.layers.complete:
             self.faults.append(Fault(str(path), 1, "connections", "is missing", "begin with connections:"))
+        self.layers.connections = self._lay_names(
+            section, overlay.get("connections"), "connection", section is not None
+        )
+        self.layers.channels = self._lay_names(
+            sections.get("channels"), overlay.get("channels"), "channel", self.layers.knows_channels
+        )
+
+    def _lay_names(self, section: Node | None, overlay: Node | None, what: str, is_known: bool) -> dict[str, Node]:
+        """What connections.yml has by name, the environment's changes laid over it."""
+        base = self._mapping(section)
         for name, node in self._mapping(overlay).items():
             if name in base:
                 base[name] = merge(base[name], node)
-            elif section is not None:
-                message = (
-                    f"connections.yml has no connection {shown_key(name)}; an environment only changes what is there"
-                )
-                self.faults.append(node.fault(message, suggest(name, list(base), "connection")))
-        self.layers.connections = base
+            elif is_known:
+                message = f"connections.yml has no {what} {shown_key(name)}; an environment only changes what is there"
+                remedy = suggest(name, list(base), what) if base else f"write it beneath {what}s: in connections.yml"
+                self.faults.append(node.fault(message, remedy))
+        return base
 
     def _overlay_pipelines(self, section: Node | None) -> dict[str, Node]:
         overlays: dict[str, Node] = {}
@@ -196,7 +208,7 @@ class Reader:
 
 
 def _unknown_section(key: str, allowed: tuple[str, ...]) -> tuple[str, str]:
-    if key == "connections":
+    if key in ("connections", "channels"):
         return "does not belong here", "move it to connections.yml"
     if key in ("defaults", "pipelines"):
         return "does not belong here", "move it to pipelines.yml"

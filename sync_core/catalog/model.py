@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from sync_core.catalog.control_model import AlertsEntry, ChannelEntry, Group, RetryEntry, Schedule
+from sync_core.catalog.section import Names, SecretName, Section, distinct, filled
 from sync_core.catalog.values import (
     Duration,
     Free,
+    Interval,
     Name,
     Partitions,
     Scalar,
@@ -19,31 +22,14 @@ from sync_core.catalog.values import (
     Truth,
     matching,
     one_of,
-    refuse,
     whole,
 )
 from sync_core.domain.connection import Authentication
 from sync_core.domain.pipeline import LoadMode, NullCursor, SchemaChanges
 from sync_core.domain.watermark import CursorType
 
-
-def _filled(value: Any) -> Any:
-    if not value:
-        raise refuse("is empty", "write at least one entry, or leave the key out")
-    return value
-
-
-def _distinct(value: list[str]) -> list[str]:
-    seen: set[str] = set()
-    for name in _filled(value):
-        if name.lower() in seen:
-            raise refuse(f"names {name} twice", "name it once")
-        seen.add(name.lower())
-    return value
-
-
-Names = Annotated[list[Name], AfterValidator(_distinct)]
 Port = Annotated[int, whole(1, 65_535)]
+Concurrent = Annotated[int, whole(1, 10_000)]
 FetchSize = Annotated[int, whole(1, 1_000_000)]
 AuthenticationWord = Annotated[Authentication, one_of(Authentication)]
 CursorTypeWord = Annotated[CursorType, one_of(CursorType)]
@@ -60,21 +46,7 @@ PipelineId = Annotated[
         "sales.orders",
     ),
 ]
-SecretName = Annotated[
-    str,
-    matching(
-        r"[A-Za-z0-9_.@-]{1,128}",
-        "the name of a secret or its scope: letters, digits, _ . - @",
-        "oracle-password",
-    ),
-]
 Tag = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "a tag: letters, digits, _ . -", "nightly")]
-
-
-class Section(BaseModel):
-    """A mapping whose keys are all known."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class ConnectionEntry(Section):
@@ -139,10 +111,13 @@ class ConnectionEntry(Section):
     timezone: TimeZone | None = None
     """IANA zone in which timestamps without zone are written. Without it the database's own."""
 
+    max_concurrent: Concurrent | None = None
+    """How many runs may use it at once, over all pipelines. Without it any number."""
+
     driver_package: Name | None = None
     """Maven coordinate of the JDBC driver, where the adapter's own is not the one to use."""
 
-    options: dict[str, Free] = {}
+    options: dict[str, Free] = Field({})
     """Driver properties, passed through; `url` and `driver` override what the adapter builds."""
 
 
@@ -234,7 +209,7 @@ class RenameEntry(Section):
     type: Literal["rename"]
     """`rename`"""
 
-    mapping: Annotated[dict[str, Name], AfterValidator(_filled)] = Field(examples=[{"ORDER_ID": "order_id"}])
+    mapping: Annotated[dict[str, Name], AfterValidator(filled)] = Field(examples=[{"ORDER_ID": "order_id"}])
     """Old name to new name."""
 
 
@@ -244,7 +219,7 @@ class CastEntry(Section):
     type: Literal["cast"]
     """`cast`"""
 
-    columns: Annotated[dict[str, SparkType], AfterValidator(_filled)] = Field(examples=[{"AMOUNT": "decimal(18,2)"}])
+    columns: Annotated[dict[str, SparkType], AfterValidator(filled)] = Field(examples=[{"AMOUNT": "decimal(18,2)"}])
     """Column to Spark SQL type; neither the cursor nor a merge key."""
 
 
@@ -316,11 +291,35 @@ class PipelineEntry(Section):
     read: ReadEntry = ReadEntry()
     """How the source is read."""
 
-    transformations: list[TransformationEntry] = []
+    transformations: list[TransformationEntry] = Field([])
     """Applied in this order."""
 
-    tags: Annotated[list[Tag], AfterValidator(_distinct)] | None = None
+    tags: Annotated[list[Tag], AfterValidator(distinct)] | None = None
     """Names for groups of pipelines; `tag:NAME` selects them."""
+
+    schedule: Schedule | None = None
+    """When it runs. Without it on demand."""
+
+    paused: Truth = False
+    """`true`: it begins no run, whatever its schedule, until this is taken away."""
+
+    compute: Group = "default"
+    """The compute group, whose pipelines are run together; the settings of the control plane say which job serves it."""
+
+    retry: RetryEntry = RetryEntry()
+    """What happens after a failed run."""
+
+    timeout: Interval | None = None
+    """A run that takes longer is stopped and fails; at least `1m`."""
+
+    alerts: AlertsEntry = AlertsEntry()
+    """What it is watched for."""
+
+    owner: Name | None = None
+    """Whom its alerts name: a team or a person."""
+
+    channels: Names | None = None
+    """Names of the channels its alerts go to, all of them. Without it those channels whose `conditions` match."""
 
 
 class TableEntry(PipelineEntry):
@@ -345,11 +344,14 @@ class Defaults(PipelineEntry):
 class ConfigurationFile(Section):
     """connections.yml, pipelines.yml, pipelines/*.yml and environments/*.yml."""
 
-    connections: dict[str, ConnectionEntry] = {}
+    connections: dict[str, ConnectionEntry] = Field({})
     """In `connections.yml` and in environments: databases by name."""
+
+    channels: dict[str, ChannelEntry] = Field({})
+    """In `connections.yml` and in environments: where alerts go, by name."""
 
     defaults: Defaults | None = None
     """Keys of a pipeline that each pipeline below inherits, all but `pipeline_id` and `tables`."""
 
-    pipelines: list[PipelineItem] = []
+    pipelines: list[PipelineItem] = Field([])
     """In `pipelines.yml`, `pipelines/*.yml` and in environments: pipelines."""

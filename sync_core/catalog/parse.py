@@ -67,7 +67,7 @@ def _parse(text: str, name: str, faults: list[Fault]) -> Node | None:
 _HINTS = (
     (r"\\t", "indent with spaces, not tabs"),
     ("single document", "keep one document in the file: remove the line ---"),
-    ("undefined alias", "put a value that begins with * in quotes"),
+    ("undefined alias|scanning an alias", "put a value that begins with * in quotes"),
     ("undefined tag|tag handle|tag URI", "put a value that begins with ! in quotes"),
     ("mapping values are not allowed", "put a value with a colon in quotes, and check the indentation"),
     ("could not find expected ':'", "write key: value, and check the indentation"),
@@ -133,8 +133,8 @@ class _Builder:
             return self._broken(line, path, "carries a tag that means nothing here", "put the value in quotes")
         if kind == "null":
             return Node(None, self.file, line, path)
-        # No message repeats a value of a connection: a password may stand in any of them.
-        shown = "the value" if path.startswith("connections") else None
+        # No message repeats a value of a connection or a channel: a password may stand in any of them.
+        shown = "the value" if path.startswith(("connections", "channels")) else None
         value = Written(str(node.value), kind, shown)
         return Node(value, self.file, line, path)
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from sync_core.catalog.connection_checks import KEYS
+from sync_core.catalog.control_model import AlertsEntry, ChannelEntry, RetryEntry, ScheduleEntry
 from sync_core.catalog.model import (
     CastEntry,
     ConfigurationFile,
@@ -25,6 +26,7 @@ from sync_core.catalog.model import (
     TableEntry,
     TargetEntry,
 )
+from sync_core.domain.alert import Condition
 
 _STEPS = (FilterEntry, SelectEntry, RenameEntry, CastEntry, DeriveEntry, DropEntry)
 
@@ -80,17 +82,26 @@ def _tidy(part: Any) -> None:
 def configuration_page() -> str:
     """The text of docs/configuration.md: every key with its type, default and meaning."""
     parts = [_INTRODUCTION, _section("connections.NAME", ConnectionEntry), _connection_types()]
+    parts.append(_section("channels.NAME", ChannelEntry))
     parts.append(_section("pipelines[]", PipelineEntry))
     parts.append(_section("pipelines[].source", SourceEntry))
     parts.append(_section("pipelines[].target", TargetEntry))
     parts.append(_section("pipelines[].cursor", CursorEntry))
     parts.append(_section("pipelines[].read", ReadEntry))
+    parts.append(_section("pipelines[].schedule", ScheduleEntry))
+    parts.append(_section("pipelines[].retry", RetryEntry))
+    parts.append(_section("pipelines[].alerts", AlertsEntry))
     parts.append("### `pipelines[].transformations[]`\n\nA list; each entry is one of these, applied in order.\n")
     parts.extend(_section(f"type: {step.__name__.removesuffix('Entry').lower()}", step, level=4) for step in _STEPS)
     parts.append(_section("pipelines[].tables", PipelineItem, only=("tables",)))
     parts.append(_section("pipelines[].tables[]", TableEntry, only=("name",)))
-    parts.append(_REST)
+    parts.append(_rest())
     return "\n".join(parts)
+
+
+def _rest() -> str:
+    words = ", ".join(f"`{condition.value}`" for condition in Condition)
+    return _REST.replace("CONDITIONS.", f"Conditions are\n  {words}.")
 
 
 def _section(title: str, model: type[BaseModel], level: int = 3, only: tuple[str, ...] = ()) -> str:
@@ -163,7 +174,7 @@ A configuration folder (`--config`, default `config`) holds
 
 | file | holds |
 |---|---|
-| `connections.yml` | `connections:`, the databases by name |
+| `connections.yml` | `connections:`, the databases by name, and `channels:`, where alerts go |
 | `pipelines.yml`, `pipelines/*.yml`, or both | `pipelines:`, and `defaults:` that every pipeline inherits |
 | `environments/NAME.yml` | what is different with `--env NAME` |
 
@@ -191,9 +202,11 @@ _REST = """\
 - `defaults:` takes every key of a pipeline except `pipeline_id` and `tables`. Those of `pipelines.yml` apply to
   all files, those of another file to its own pipelines. Mappings are merged deeply, lists and single values are
   replaced. A default `cursor` without `type` applies to the pipelines that have a cursor.
+  A `schedule` of another kind (`after` where the default says `cron`) replaces the default's as a whole; a default
+  `schedule` with nothing but `timezone` and `catch_up` applies to the pipelines that have a schedule.
 - `tables: [SALES.ORDERS, {name: SALES.CUSTOMERS, merge_keys: [ID]}]` makes a pipeline of each table. In
   `pipeline_id` and `target.table`, `{schema}` and `{table}` stand for the parts of its name in lower case.
-- `environments/NAME.yml` has the shape of the other files: `connections:` by name, `pipelines:` by
+- `environments/NAME.yml` has the shape of the other files: `connections:` and `channels:` by name, `pipelines:` by
   `pipeline_id` (as expanded, or as the template that is written), `defaults:` above those of the files and
   below the pipelines' own keys. It changes what is there; a name that is not there is a fault.
 - `key: ~` takes away what a default or the base has written.
@@ -208,12 +221,39 @@ _REST = """\
 - `initial` is written as the cursor's type is: `2024-01-31`, `2024-01-31T23:59:59.123456`, with `Z` or an
   offset for `timestamp_tz`, `-12.5`, `0x00000000000007D1`, `42`.
 
+## Schedules
+
+- A pipeline without `schedule` runs on demand: by `uds run`, or when a request asks for it.
+- `cron` has five fields: minute, hour, day of the month, month, weekday. They take `*`, numbers, names (`JAN`, `MON`),
+  lists `1,15`, ranges `MON-FRI` and steps `*/15`; also `L` and `LW` for the last day and the last working day of the
+  month, `5L` for its last Friday, `MON#1` for its first Monday. When day and weekday are both given, and neither
+  begins with `*`, one of the two is enough. Seconds, `?` and `@daily` are faults, and so is a date that never comes.
+- The times of `cron` are local times of `timezone`. Each one that exists fires once: where clocks are put back, the
+  first of the two; where they are put forward, a time that is leapt over does not fire. So `*/15 * * * *` in
+  `Europe/Oslo` rests for an hour in autumn; `every: 15m`, or `cron` in UTC, does not.
+- `every: 15m` counts from 1970-01-01T00:00:00Z: at :00, :15, :30 and :45 for everyone.
+- What is due is counted from the last slot that was begun, so that nothing is lost when the control plane was late
+  or down. Missed slots run once, for the latest, or with `catch_up: all` once each, oldest first; of more than 1,000
+  the newest 1,000.
+- A pipeline that has never run is due at once, for its latest slot in the past. To hold it back, write `paused: true`.
+- `after: [a, b]` runs once `a` and `b` have each succeeded anew. It names pipelines by their full id, those of
+  `tables:` too (`sales.orders`); tags and patterns such as `sales.*` are faults, and so are circles.
+
+## Alerts
+
+- Alerts go to the `channels` that the pipeline names; one that names none is told on every channel whose
+  `conditions` match. CONDITIONS.
+- A channel's secret is named as a connection's is. For a `webhook` it is the key `whsec_…` by which the receiver
+  checks the signature; for `apprise` the whole address, which holds its own password.
+- The `url` of a webhook is https; plain http is for a receiver on this machine.
+
 ## Rules over several keys
 
 - `merge` needs `merge_keys`, `incremental` needs a `cursor`. `merge` without `cursor` reads the whole source
   each time.
 - `type: rowversion` is for `azure_sql` sources; `type: version` for tables of `databricks` sources, without
   `column`. Both have no `settle` and no `lookback`.
+- `stale_after` is not shorter than `every`; `max_delay` is not shorter than `delay`.
 - Transformations: a renamed cursor or merge key is followed to its new name; to drop it, to leave it out of
   `select`, to cast it, or to derive over it is a fault.
 - In `incremental` mode without `merge_keys`, functions that give another value each time (`rand()`, `uuid()`,

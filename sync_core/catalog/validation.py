@@ -15,7 +15,7 @@ from sync_core.catalog.model import ConnectionEntry, PipelineEntry, Section
 from sync_core.catalog.secrets import is_secret_key
 from sync_core.catalog.values import kind_of
 
-LATER = ("schedule", "alerts", "deletes", "owner", "channels")
+LATER = ("deletes",)
 _OTHER_NAMES = {
     "user": "username",
     "url": "options.url",
@@ -29,7 +29,21 @@ _OTHER_NAMES = {
     "transforms": "transformations",
     "sql": "query",
     "encrypt": "tls",
-    "timezone": "cursor.timezone",
+    "timezone": "schedule.timezone, or cursor.timezone",
+    "cron": "schedule.cron",
+    "every": "schedule.every",
+    "interval": "schedule.every",
+    "after": "schedule.after",
+    "depends_on": "schedule.after",
+    "on_demand": "schedule.on_demand",
+    "catch_up": "schedule.catch_up",
+    "attempts": "retry.attempts",
+    "retries": "retry.attempts",
+    "stale_after": "alerts.stale_after",
+    "max_duration": "alerts.max_duration",
+    "repeat_every": "alerts.repeat_every",
+    "notify": "channels",
+    "address": "url",
     "partitions": "read.partitions",
     "fetch_size": "read.fetch_size",
 }

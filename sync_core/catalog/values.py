@@ -14,6 +14,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_before_validator_function
 
+from sync_core.catalog.cron import cron_fault
 from sync_core.catalog.document import Written
 from sync_core.catalog.faults import nearest, suggest
 
@@ -21,6 +22,8 @@ VARIABLE = {"type": "string", "pattern": r"\$\{"}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(?P<unit>ms|s|m|h|d)")
 _LONGEST = 36_525 * 86_400.0
+SHORTEST = 60.0
+"""Seconds of the shortest interval that schedules and alerts can have: the control plane looks once a minute."""
 _SPARK_TYPES = (
     "string", "varchar", "char", "boolean", "tinyint", "byte", "smallint", "short", "int", "integer", "bigint", "long",
     "float", "real", "double", "decimal", "numeric", "dec", "date", "timestamp", "timestamp_ntz", "timestamp_ltz",
@@ -103,6 +106,33 @@ def _duration(value: object) -> str:
     if parse_duration(written) is None:
         raise refuse(f"{written.shown} is not a duration", "write a number with its unit: 500ms, 30s, 10m, 2h or 1d")
     return str(written)
+
+
+def _interval(value: object) -> str:
+    written = _duration(value)
+    if (parse_duration(written) or 0.0) < SHORTEST:
+        raise refuse(f"{_written(value).shown} is shorter than 1m", "write 1m or more")
+    return written
+
+
+def _cron(value: object) -> str:
+    written = _written(value)
+    fault = cron_fault(written)
+    if fault:
+        raise refuse(f"{written.shown} {fault[0]}", fault[1])
+    return " ".join(written.split())
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name is written to find several pipelines: a tag, a glob or a template."""
+    return name.startswith("tag:") or re.search(r"[*?\[\]{}]", name) is not None
+
+
+def _one_name(value: object) -> str:
+    name = _name(value)
+    if is_pattern(name):
+        raise refuse("is a pattern, and only single pipelines can be named here", "write each pipeline_id by itself")
+    return name
 
 
 def _zone(value: object) -> str:
@@ -206,6 +236,10 @@ Free = Annotated[str, Check(_free, {"type": ["string", "number", "boolean"]})]
 Scalar = Annotated[str, Check(_text, {"type": ["string", "number"]})]
 Truth = Annotated[bool, Check(_truth, {"anyOf": [{"type": "boolean"}, VARIABLE]})]
 Duration = Annotated[str, Check(_duration, {"type": "string"})]
+Interval = Annotated[str, Check(_interval, {"type": "string"})]
+CronExpression = Annotated[str, Check(_cron, {"type": "string"})]
+OneName = Annotated[str, Check(_one_name, {"type": "string", "minLength": 1})]
+Address = Annotated[str, Check(_name, {"type": "string", "pattern": r"^https?://|\$\{"})]
 TimeZone = Annotated[str, Check(_zone, {"type": "string"})]
 SparkType = Annotated[str, Check(_spark_type, {"type": "string"})]
 Partitions = Annotated[str, Check(_partitions, {"type": ["string", "integer"]})]

@@ -57,6 +57,20 @@ connections:
   lake: # a folder of Delta tables; on Databricks: catalog and schema, as in environments/production.yml
     type: databricks
     path: ./lake
+
+# Where alerts go. Without channels nobody is told.
+#
+# channels:
+#   on_call: # signed by the Standard Webhooks convention; the secret is the key whsec_…
+#     type: webhook
+#     url: https://alerts.example.com/sync
+#     secret_scope: kv
+#     secret_key: on-call-signing-key
+#   chat: # an Apprise address, such as msteams://…; it holds its own password, so that it is the secret as a whole
+#     type: apprise
+#     secret_scope: kv
+#     secret_key: chat-address
+#     conditions: [failed, stale]
 """
 
 PIPELINES = """\
@@ -66,6 +80,8 @@ PIPELINES = """\
 defaults: # every pipeline inherits these
   target: {connection: lake}
   cursor: {settle: 30s} # how long a transaction at the source may stay open
+  schedule: {every: 15m} # or cron, as below; after: [OTHER], once those have succeeded; on_demand: true
+  alerts: {stale_after: 2h} # nothing has succeeded for so long; what else is watched: docs/configuration.md
 
 pipelines:
   # New and changed rows by key: merge.
@@ -76,6 +92,8 @@ pipelines:
     cursor: {column: updated_at, type: timestamp, lookback: 10m}
     merge_keys: [order_id]
     tags: [shop]
+    schedule: {cron: "*/5 6-22 * * *", timezone: Europe/Oslo} # minute, hour, day, month, weekday
+    alerts: {stale_after: 9h} # longer than its night
     transformations:
       - {type: filter, condition: "status <> 'draft'"}
       - {type: rename, mapping: {order_id: id}}
@@ -93,10 +111,12 @@ pipelines:
     source: {connection: oracle_sales}
     target: {table: "{schema}_{table}"}
     mode: full_refresh
+    schedule: {cron: "0 3 * * MON-FRI", timezone: Europe/Oslo}
+    alerts: {stale_after: 4d}
     tables:
       - SALES.REGIONS
       - SALES.CURRENCIES
-      - {name: SALES.CUSTOMERS, mode: merge, merge_keys: [CUSTOMER_ID]}
+      - {name: SALES.CUSTOMERS, mode: merge, merge_keys: [CUSTOMER_ID], schedule: {after: [sales.regions]}}
 """
 
 PRODUCTION = """\

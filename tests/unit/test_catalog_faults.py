@@ -161,7 +161,7 @@ def test_faults_of_a_pipeline(
     assert all("is missing" in fault.message for fault in found if fault is not matching[0]), found
 
 
-@pytest.mark.parametrize("key", ["schedule", "alerts", "deletes", "owner", "channels"])
+@pytest.mark.parametrize("key", ["deletes"])
 def test_keys_of_later_versions_are_refused_without_a_guess(faults: Faults, key: str) -> None:
     fault = one(faults({"pipelines.yml": PIPELINES + f"    {key}: {{}}\n"}))
     assert (fault.line, fault.message, fault.remedy) == (14, f"{key} is not available in this version", "remove it")
@@ -276,6 +276,8 @@ def test_faults_of_a_connection(
         ("pipelines:\n\t- a: 1\n", 2, "is not YAML", "spaces, not tabs"),
         ("pipelines: []\n---\npipelines: []\n", 2, "is not YAML", "remove the line ---"),
         ("pipelines:\n  - a: *b\n", 2, "is not YAML", "in quotes"),
+        ("pipelines:\n  - schedule:\n      cron: */5 * * * *\n", 3, "is not YAML", "begins with * in quotes"),
+        ("pipelines:\n  - schedule:\n      cron: * * * * *\n", 3, "is not YAML", "begins with * in quotes"),
         ("pipelines:\n  - {a: ${B}}\n", 2, "is not YAML", '"${NAME}"'),
         ("a: b: c\n", 1, "is not YAML", "with a colon in quotes"),
         ("a\n", 1, "holds text where a mapping is expected", "begin with pipelines:"),

@@ -84,7 +84,8 @@ def test_a_file_with_any_text_in_it_gives_a_catalog_or_faults(text: str, base: s
 
 
 KEYS = sorted({*PipelineItem.model_fields, *ConnectionEntry.model_fields, "connection", "table", "query", "column", "type",
-               "columns", "mapping", "condition", "expression", "initial", "lookback", "settle", "partitions", "name"})  # fmt: skip
+               "columns", "mapping", "cron", "every", "after", "on_demand", "catch_up", "attempts", "delay", "max_delay", "stale_after",
+               "repeat_every", "failed", "url", "conditions", "condition", "expression", "initial", "lookback", "settle", "partitions", "name"})  # fmt: skip
 leaves = st.one_of(
     st.none(),
     st.booleans(),
@@ -93,7 +94,7 @@ leaves = st.one_of(
     st.text(max_size=8),
     st.dates(),
     st.sampled_from(["merge", "incremental", "timestamp", "number", "version", "rowversion", "shop", "lake", "orders", "30s",
-                     "oracle", "azure_sql", "databricks", "${A}", "${B}", "{table}", "id", "filter", "rename", "select", "cast"]),
+                     "* * * * *", "0 0 30 2 *", "webhook", "apprise", "https://h/x", "stale", "15m", "1d", "oracle", "azure_sql", "databricks", "${A}", "${B}", "{table}", "id", "filter", "rename", "select", "cast"]),
 )  # fmt: skip
 trees = st.recursive(
     leaves,
@@ -116,13 +117,20 @@ def dump(document: Any) -> bytes:
 @given(
     st.lists(pipelines, max_size=3),
     st.dictionaries(st.sampled_from(["shop", "lake", "x"]), pipelines, max_size=3),
+    st.dictionaries(st.sampled_from(["shop", "x"]), pipelines, max_size=2),
     pipelines,
 )
-def test_any_tree_gives_a_catalog_or_faults(entries: list[Any], connections: dict[str, Any], defaults: Any) -> None:
-    overlay = {"connections": connections, "pipelines": [{**entry, "pipeline_id": "orders"} for entry in entries]}
+def test_any_tree_gives_a_catalog_or_faults(
+    entries: list[Any], connections: dict[str, Any], channels: dict[str, Any], defaults: Any
+) -> None:
+    overlay = {
+        "connections": connections,
+        "channels": channels,
+        "pipelines": [{**entry, "pipeline_id": "orders"} for entry in entries],
+    }
     load(
         {
-            "connections.yml": dump({"connections": connections}),
+            "connections.yml": dump({"connections": connections, "channels": channels}),
             "pipelines.yml": dump({"pipelines": entries, "defaults": defaults}),
         }
     )

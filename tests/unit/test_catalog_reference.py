@@ -41,6 +41,15 @@ def test_the_starter_has_no_fault(environment: str | None) -> None:
     assert load_catalog(ROOT / "config", environment, {}).pipelines
 
 
+def test_the_channels_that_the_starter_shows_in_a_comment_have_no_fault(tmp_path: Path) -> None:
+    head, mark, tail = starter()["connections.yml"].partition("# channels:\n")
+    shown = "".join(line.removeprefix("# ") for line in (mark + tail).splitlines(keepends=True))
+    (tmp_path / "connections.yml").write_text(head + shown, encoding="utf-8")
+    (tmp_path / "pipelines.yml").write_text(starter()["pipelines.yml"], encoding="utf-8")
+    assert list(load_catalog(tmp_path, None, {}).channels) == ["on_call", "chat"]
+    assert faults(read(head + shown)) == []
+
+
 def sections() -> list[type[BaseModel]]:
     return [kind for kind in vars(model).values() if isinstance(kind, type) and issubclass(kind, model.Section)]
 
@@ -74,6 +83,11 @@ def test_the_schema_accepts_the_starter(name: str) -> None:
         ("pipelines: [{transformations: [{type: filter}]}]", "$.pipelines[0].transformations[0]"),
         ("pipelines: [{tables: [{nam: a}]}]", "$.pipelines[0].tables"),
         ("defaults: {pipeline_id: a}", "$.defaults"),
+        ("pipelines: [{schedule: {cronn: x}}]", "$.pipelines[0].schedule"),
+        ("pipelines: [{schedule: {catch_up: none}}]", "$.pipelines[0].schedule"),
+        ("pipelines: [{retry: {attempts: 11}}]", "$.pipelines[0].retry.attempts"),
+        ("channels: {a: {type: mail}}", "$.channels.a.type"),
+        ("channels: {a: {conditions: [late]}}", "$.channels.a.conditions"),
         ("pipeline: []", "$"),
     ],
 )
@@ -87,7 +101,10 @@ def test_the_schema_refuses_what_the_loader_refuses(text: str, where: str) -> No
         "connections: {a: {port: '${PORT}', tls: '${TLS}', auth: '${AUTH}', path: ~}}",
         "defaults: {mode: merge, cursor: {settle: 1m}}",
         "pipelines: [{pipeline_id: '{schema}.{table}', tables: [a.b, {name: c, mode: merge}]}]",
-        "pipelines: [{pipeline_id: orders, cursor: ~, tags: ~}]",
+        "pipelines: [{pipeline_id: orders, cursor: ~, tags: ~, schedule: ~, channels: ~}]",
+        "defaults: {schedule: {timezone: UTC}, paused: '${P}', retry: {attempts: '${N}'}, alerts: {failed: '${F}'}}",
+        "pipelines: [{schedule: {after: [a, b]}, timeout: 2h, compute: large, owner: team, channels: [ops]}]",
+        "channels: {a: {type: webhook, url: '${URL}', secret_scope: kv, secret_key: k, conditions: [failed, stale]}}",
     ],
 )
 def test_the_schema_accepts_what_the_loader_accepts(text: str) -> None:

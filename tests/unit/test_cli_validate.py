@@ -71,9 +71,9 @@ def test_validate_lists_every_fault(broken: Path, capsys: pytest.CaptureFixture[
     assert run("validate") == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "config/pipelines.yml:14  pipelines[0].cursor.type  'timestmp' is not known here"
+        "config/pipelines.yml:16  pipelines[0].cursor.type  'timestmp' is not known here"
         "  → write timestamp (or date, timestamp_tz, number, rowversion, version)",
-        "config/pipelines.yml:16  pipelines[0].tag  is not known here  → write tags",
+        "config/pipelines.yml:18  pipelines[0].tag  is not known here  → write tags",
         "2 faults.",
     ]
     assert broken.exists()
@@ -85,8 +85,8 @@ def test_validate_gives_one_document(broken: Path, capsys: pytest.CaptureFixture
     output = capsys.readouterr()
     document = json.loads(output.out)
     assert [(fault["line"], fault["path"]) for fault in document["faults"]] == [
-        (14, "pipelines[0].cursor.type"),
-        (16, "pipelines[0].tag"),
+        (16, "pipelines[0].cursor.type"),
+        (18, "pipelines[0].tag"),
     ]
     assert set(document["faults"][0]) == {"file", "line", "path", "message", "remedy"}
     assert output.err == ""
