@@ -41,6 +41,9 @@ class LocalRunFolder:
     def discard(self, batch_id: str) -> None:
         shutil.rmtree(self.batch(batch_id), ignore_errors=True)
 
+    def ask_to_stop(self, batch_id: str, run_key: str) -> None:
+        _write_once(self.batch(batch_id) / "stop" / run_key, {})
+
     def forget(self, before: datetime, kept: set[str]) -> int:
         if not self.folder.exists():
             return 0

@@ -121,14 +121,28 @@ class RunOrder:
 
 
 @dataclass(frozen=True)
+class AuditPlace:
+    """Where the engine keeps the tables `sync_runs` and `sync_watermarks`: in `catalog`.`schema`, or in the folder `path`.
+
+    Rows older than `kept_days` are deleted.
+    """
+
+    catalog: str | None = None
+    schema: str | None = None
+    path: str | None = None
+    kept_days: int = 400
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """All the engine needs for a batch. It holds references to secrets, never secrets."""
+    """All the engine needs for a batch. It holds references to secrets, never secrets. `audit` None: no audit rows."""
 
     batch_id: str
     connections: Mapping[str, Connection]
     runs: tuple[RunOrder, ...]
     action: Action = Action.RUN
     version: int = CONTRACT_VERSION
+    audit: AuditPlace | None = None
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,16 @@ def test_a_result_that_cannot_be_understood(folder: RunFolder, text: str) -> Non
         folder.read_result("batch", "key")
 
 
+def test_local_a_request_to_stop_is_a_file_named_like_the_run(tmp_path: Path) -> None:
+    folder = LocalRunFolder(tmp_path / "runs")
+    for _ in range(2):
+        folder.ask_to_stop("batch", "key")
+    assert [path.name for path in (tmp_path / "runs/batch/stop").iterdir()] == ["key"]
+    path = folder.write_manifest(Manifest("batch", {}, ()))
+    assert folder.read_manifest("batch") == Manifest("batch", {}, ())
+    assert Path(path).parent == tmp_path / "runs/batch"
+
+
 def test_discard_and_forget(folder: RunFolder) -> None:
     now = datetime.now(UTC)
     assert folder.forget(now, set()) == 0
