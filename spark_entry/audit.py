@@ -23,7 +23,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from spark_entry.adapters.delta_table import DeltaTables, condition_of
+from spark_entry.adapters.delta_table import DeltaTables, condition_of, is_missing
 from spark_entry.events import write_event
 from spark_entry.ledger import LedgerEntry
 from sync_core.domain.codec import to_json
@@ -92,7 +92,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {"sync_runs": RUNS, "sync_watermarks":
 
 TRANSACTIONS_KEPT = "interval 60 days"
 
-ATTEMPTS = 4
+ATTEMPTS = 6
 """Only the creation of a table, or of a column that a later release added, can conflict: it is tried again."""
 
 _TXN = ("spark.databricks.delta.write.txnAppId", "spark.databricks.delta.write.txnVersion")
@@ -208,7 +208,8 @@ def _append(
             if condition_of(error) == "DELTA_CONCURRENT_TRANSACTION":
                 # Another execution of this very batch has just written them.
                 return
-            if attempt == ATTEMPTS or not _is_conflict(error):
+            # Missing: another batch is about to create it, and has made its folder.
+            if attempt == ATTEMPTS or not (_is_conflict(error) or is_missing(error)):
                 raise
             time.sleep(0.2 * attempt)
         else:

@@ -77,7 +77,12 @@ class Batch:
             done = [running[order.run_key].result() for order in orders]
         if self._manifest.audit is not None and self._manifest.action is Action.RUN:
             write_audit(
-                self._spark, self._manifest.audit, self._manifest.batch_id, done, datetime.now(UTC), self._secrets.redact
+                self._spark,
+                self._manifest.audit,
+                self._manifest.batch_id,
+                done,
+                datetime.now(UTC),
+                self._secrets.redact,
             )
         return [one.result for one in done]
 

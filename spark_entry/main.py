@@ -53,9 +53,7 @@ def _run(path: Path, secrets: list[Secrets]) -> int:
 def report_failed_start(path: Path, error: SyncError) -> None:
     """Say why no run of the batch could begin."""
     logging.getLogger("uds.engine").error("the batch could not start", exc_info=error)
-    write_event(
-        "batch.failed", batch_id=path.parent.name, code=error.code, message=error.message, remedy=error.remedy
-    )
+    write_event("batch.failed", batch_id=path.parent.name, code=error.code, message=error.message, remedy=error.remedy)
 
 
 def run_batch(

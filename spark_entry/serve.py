@@ -96,7 +96,9 @@ def run_alone(manifest: Path, lock: int, begun: Callable[[Callable[[], None]], N
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until standard input ends or SIGTERM comes. Returns the process's exit status."""
-    parser = argparse.ArgumentParser(prog="uds-engine-serve", description="Move the rows of batches, one after another.")
+    parser = argparse.ArgumentParser(
+        prog="uds-engine-serve", description="Move the rows of batches, one after another."
+    )
     parser.add_argument("--log", type=Path, help="the file that standard error goes to, for the batches' own logs")
     log: Path | None = parser.parse_args(arguments).log
     secrets: list[Secrets] = []
@@ -107,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         secrets.append(find_secrets())
         runner = SparkRunner(secrets[0])
         server = Server(runner, events, answers, log)
-        signal.signal(signal.SIGTERM, lambda *_: server.end())
+        signal.signal(signal.SIGTERM, lambda _number, _frame: server.end())
         status = server.serve(sys.stdin.fileno())
         runner.close()
     return status

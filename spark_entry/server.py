@@ -203,7 +203,11 @@ class Server:
 
         folder = task.folder
         with own_log(folder, self._log), self._events.writing(folder.name, folder / "events.jsonl"):
-            self._runner.run(task.manifest, lock, begun)
+            try:
+                self._runner.run(task.manifest, lock, begun)
+            except Exception:
+                # Within the batch's own log, where the cause of its end is looked for.
+                LOG.exception("batch %s failed", folder.name)
 
 
 def take_lock(folder: Path) -> int:

@@ -37,8 +37,10 @@ def slow_world(world: World) -> Generator[World]:
     world.sql(
         f"CREATE FUNCTION nap(id bigint) {nap.format('text', '0.2', 'id::text', '')}",
         f"CREATE FUNCTION doze(id bigint) {nap.format('interval', '120', "interval '0'", '')}",
-        f"CREATE FUNCTION snore(id bigint) "
-        + nap.format("interval", "120", "interval '0'", "EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(120); RETURN NULL;"),
+        "CREATE FUNCTION snore(id bigint) "
+        + nap.format(
+            "interval", "120", "interval '0'", "EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(120); RETURN NULL;"
+        ),
         "CREATE VIEW slow AS SELECT id, nap(id) AS name, at FROM orders",
         "CREATE VIEW slow_at AS SELECT id, name, at + doze(id) AS at FROM orders",
         "CREATE VIEW stubborn_at AS SELECT id, name, at + snore(id) AS at FROM orders",

@@ -43,8 +43,9 @@ class FakeRunner:
             write_event("batch.failed", batch_id=batch.batch_id, message="There is no Java.", remedy="Install Java 17.")
             return
         if how == "killed":
-            print("java.lang.OutOfMemoryError: Java heap space", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
+        if how == "exit":
+            os._exit(3)
         if how == "raise":
             raise RuntimeError("a fault of the engine")
         if how == "ill":
@@ -54,7 +55,10 @@ class FakeRunner:
             (manifest.parent / "waiting").touch()
             keys = {order.run_key for order in batch.runs}
             release = self.place.folder / "release"
-            while not (release.exists() or (how == "wait" and (stopped.is_set() or (keys and keys <= requests(manifest.parent / "stop"))))):
+            while not (
+                release.exists()
+                or (how == "wait" and (stopped.is_set() or (keys and keys <= requests(manifest.parent / "stop"))))
+            ):
                 threading.Event().wait(0.01)
         asked = requests(manifest.parent / "stop")
         for order in batch.runs:
@@ -73,7 +77,7 @@ def main() -> int:
     send_to(events)
     log = Path(sys.argv[sys.argv.index("--log") + 1]) if "--log" in sys.argv else None
     server = Server(FakeRunner(Place(Path(os.environ["UDS_FAKE_PLACE"]))), events, answers, log)
-    signal.signal(signal.SIGTERM, lambda *_: server.end())
+    signal.signal(signal.SIGTERM, lambda _number, _frame: server.end())
     return server.serve(sys.stdin.fileno())
 
 
