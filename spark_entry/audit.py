@@ -127,8 +127,9 @@ def write_audit(
         except Exception as error:
             LOG.warning("audit rows of batch %s could not be written to %s", batch_id, name, exc_info=True)
             code = error.code if isinstance(error, SyncError) else "audit.internal"
-            message = (error.message if isinstance(error, SyncError) else str(error)).splitlines() or [""]
-            write_event("audit.failed", batch_id=batch_id, table=name, code=code, message=redact(message[0][:500]))
+            why = (error.message if isinstance(error, SyncError) else str(error)).splitlines() or [""]
+            message = redact(f"The batch's audit rows are not in {name}: {why[0][:500]}")
+            write_event("audit.failed", batch_id=batch_id, table=name, code=code, message=message)
 
 
 def run_row(result: RunResult, now: datetime, redact: Redact) -> dict[str, Any]:

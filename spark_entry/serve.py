@@ -49,11 +49,11 @@ class SparkRunner:
             run_alone(manifest, lock, begun)
 
     def is_well(self) -> bool:
-        if self._spark is None:
-            return True
         process = getattr(getattr(SparkContext, "_gateway", None), "proc", None)
         if process is not None and process.poll() is not None:
             return False
+        if self._spark is None:
+            return True
         try:
             context: Any = self._spark.sparkContext
             return not context._jsc.sc().isStopped()

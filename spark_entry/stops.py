@@ -135,14 +135,14 @@ class StopSignal:
             if self.reason is None or now < self._spared_until:
                 return
             # Within the lock: once `end` has returned, no interruption is on its way that would hit the report.
-            for worker in self._workers:
-                worker.interrupt()
-            if self._session is not None:
-                try:
+            try:
+                for worker in self._workers:
+                    worker.interrupt()
+                if self._session is not None:
                     # Not interruptTag: a session's tags are those of the calling thread, from Spark 4.0 on.
                     self._session.interruptAll()
-                except Exception:
-                    LOG.warning("the Spark jobs of %s could not be interrupted", self.name, exc_info=True)
+            except Exception:
+                LOG.warning("what %s has in progress could not be interrupted", self.name, exc_info=True)
 
     def _take(self, reason: SyncError) -> None:
         if self.reason is None:

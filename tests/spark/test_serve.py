@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from spark_entry.secrets import Secrets
+from spark_entry.serve import SparkRunner
+from spark_entry.server import take_lock
 from sync_core.adapters.local_run_folder import LocalRunFolder
 from sync_core.adapters.warm_launcher import WarmLauncher
 from sync_core.domain.pipeline import Pipeline, ReadOptions
@@ -126,6 +129,25 @@ def test_p04_p26_batches_in_one_application_through_stop_and_crash(machine: Mach
 
     secret = world.postgres.password.encode()
     assert not [path for path in world.folder.rglob("*") if path.is_file() and secret in path.read_bytes()]
+
+
+def test_a_batch_that_needs_another_driver_gets_an_engine_of_its_own(machine: Machine) -> None:
+    world = machine.world
+    world.orders((1, "a", "2024-01-01"))
+    (pipeline,) = world.pipelines(kinds=("delta",))
+    order = RunOrder(machine.key("alone", pipeline), pipeline, RunKind.INCREMENTAL)
+    path = Path(machine.runs.write_manifest(make_manifest("alone", [order], world.connections)))
+    runner = SparkRunner(Secrets(world.environment))
+    runner._spark = world.spark
+    stops: list[Callable[[], None]] = []
+    lock = take_lock(path.parent)
+    runner.run(path, lock, stops.append)
+    os.close(lock)
+    assert len(stops) == 1
+    assert machine.result("alone", pipeline).state is Outcome.SUCCEEDED
+    assert "batch.finished" in machine.events("alone")
+    assert not world.events.seen, "this process did nothing of it"
+    world.assert_equal(pipeline)
 
 
 def test_a_spark_that_dies_ends_its_engine_and_the_next_batch_gets_another(machine: Machine) -> None:

@@ -133,7 +133,8 @@ def test_a_run_that_has_not_begun_does_not_begin(world: World, monkeypatch: pyte
     assert world.good(second)[0].rows.inserted == 1
 
 
-def test_p04_a_run_stopped_after_its_commit_has_succeeded(world: World) -> None:
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_p04_a_run_stopped_after_its_commit_has_succeeded(world: World, interrupted: bool) -> None:
     world.orders((1, "a", "2024-01-01"))
     pipelines = world.pipelines()
     stopping = {pipeline.pipeline_id: threading.Event() for pipeline in pipelines}
@@ -143,6 +144,8 @@ def test_p04_a_run_stopped_after_its_commit_has_succeeded(world: World) -> None:
             stopping[fields["pipeline"]].set()
         if name == "commit.done":
             assert stopping[fields["pipeline"]].wait(60)
+            if interrupted:
+                raise RuntimeError("what the run had in progress was interrupted just then")
 
     with world.events.listening(asking(world, "commit.done", *pipelines)), world.events.listening(wait):
         results = world.run(*pipelines)
