@@ -9,7 +9,7 @@ from spark_entry.adapters.base import CursorProbe
 from spark_entry.start import Start
 from sync_core.domain.errors import PermanentError
 from sync_core.domain.pipeline import Cursor, LoadMode, NullCursor, Pipeline
-from sync_core.domain.run import Range, RunKind, Seen, Window
+from sync_core.domain.run import SOURCE_BEHIND, Range, RunKind, Seen, Window
 from sync_core.domain.watermark import CursorType, Watermark, latest
 
 FOLD_SECONDS = 3600.0
@@ -66,7 +66,7 @@ def _bounds(cursor: Cursor, start: Start, probe: CursorProbe, seen: Seen | None)
     elif mark is not None and (safe is None or safe < mark):
         # R11d: the newest rows were deleted or the source was restored. The look-back is read all the same.
         if probe.highest is None or probe.highest < mark:
-            notes = (f"the source is behind the watermark {mark.value}",)
+            notes = (SOURCE_BEHIND,)
         safe = mark
     read = latest(safe, read)
     low = _low(cursor, None if refresh else mark, probe.daylight_saving)

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from sync_core.adapters.local_launcher import LocalLauncher
 from sync_core.adapters.local_run_folder import LocalRunFolder
 from sync_core.adapters.sqlite_store import SqliteStore
-from sync_core.complete import complete, engine_died, fail
+from sync_core.close import engine_died, fail
+from sync_core.complete import complete_run
 from sync_core.domain.connection import Connection
 from sync_core.domain.errors import RetryableError, SyncError
 from sync_core.domain.pipeline import Pipeline
@@ -24,11 +25,10 @@ from sync_core.domain.run import (
     RunResult,
     RunState,
     make_batch_id,
-    make_run_key,
 )
-from sync_core.launch import launch_batch, make_manifest, make_order
-from sync_core.ports import EventHandler, Launcher, LaunchStatus, RunFolder, StateStore
-from sync_core.request import Asked, request_run
+from sync_core.launch import Stage, launch_batch, make_manifest, make_order
+from sync_core.ports import EventHandler, LaunchStatus, LocalEngine, RunFolder, StateStore
+from sync_core.request import Asked, ask, request_run
 from sync_core.settings import Settings
 
 
@@ -47,7 +47,7 @@ class App:
     settings: Settings
     store: StateStore
     folder: RunFolder
-    launcher: Launcher
+    launcher: LocalEngine
     now: Callable[[], datetime]
     new_id: Callable[[], str]
 
@@ -72,9 +72,8 @@ class App:
         try:
             with self.launcher.reserve(batch_id):
                 runs, refusals = self._begin(asked, batch_id)
-                launch_id = launch_batch(
-                    self.store, self.folder, self.launcher, batch_id, runs, known, connections, self.now()
-                )
+                stage = Stage(self.store, self.folder, self.launcher, known, connections)
+                launch_id = launch_batch(stage, batch_id, [(run.pipeline_id, run.run_key) for run in runs], self.now())
             if launch_id is not None:
                 reason = self.launcher.follow(launch_id, on_event).reason
         except KeyboardInterrupt:
@@ -169,8 +168,8 @@ class App:
         self.folder.forget(now - timedelta(days=self.settings.folders_kept_days), kept)
 
     def _ask(self, pipeline_id: str, kind: RunKind, asked: Range | None) -> Asked:
-        occasion = self.new_id()
-        return Asked(pipeline_id, make_run_key(pipeline_id, occasion, 1), occasion, kind, asked)
+        # An ordinary run by hand is no request: what it finds done by another is done.
+        return ask(pipeline_id, self.new_id(), kind, asked, requested=kind is not RunKind.INCREMENTAL)
 
     def _close_unless_running(self, batch_id: str, asked: Sequence[Asked], reason: str, state: RunState) -> None:
         """An engine that lives on in spite of an error is left alone: the next run takes in what it did."""
@@ -180,12 +179,12 @@ class App:
     def _close(self, runs: Sequence[Asked | RunRecord], reason: str, state: RunState) -> list[RunResult]:
         """Complete each run by its result; close those that left none."""
         results: list[RunResult] = []
-        for run in runs:
-            done = complete(self.store, self.folder, run.pipeline_id, run.run_key, self.now())
+        for one in runs:
+            found = self.store.run(one.pipeline_id, one.run_key)
+            done = complete_run(self.store, self.folder, found, None, self.now()) if found is not None else None
             if done is not None and done.state.is_open:
-                done = fail(
-                    self.store, run.pipeline_id, run.run_key, engine_died(run.pipeline_id, reason), self.now(), state
-                )
+                error = engine_died(one.pipeline_id, reason)
+                done = fail(self.store, one.pipeline_id, one.run_key, error, self.now(), None, state)
             if done is not None and done.result is not None:
                 results.append(done.result)
         return results

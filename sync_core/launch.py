@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
+from sync_core.close import fail
 from sync_core.domain.connection import Connection
+from sync_core.domain.errors import PermanentError, RetryableError
 from sync_core.domain.pipeline import Pipeline
-from sync_core.domain.run import Action, Manifest, PipelineRecord, RunOrder, RunRecord, RunState
-from sync_core.ports import Launcher, RunFolder, StateStore
+from sync_core.domain.run import (
+    Action,
+    AuditPlace,
+    Holder,
+    Manifest,
+    PipelineRecord,
+    RunError,
+    RunOrder,
+    RunRecord,
+    RunState,
+)
+from sync_core.messages import RUNS, BatchMessage, encode
+from sync_core.ports import Conflict, Launcher, Queue, RunFolder, StateStore
 from sync_core.update import update
+
+BUSY_DELAY = timedelta(minutes=1)
+"""How long a batch waits when compute or a connection has no room for it."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where batches are launched, and what they may be made of."""
+
+    store: StateStore
+    folder: RunFolder
+    launcher: Launcher
+    pipelines: Mapping[str, Pipeline]
+    connections: Mapping[str, Connection]
+    audit: AuditPlace | None = None
 
 
 def make_order(pipeline: Pipeline, run: RunRecord, record: PipelineRecord) -> RunOrder:
@@ -31,38 +59,65 @@ def make_order(pipeline: Pipeline, run: RunRecord, record: PipelineRecord) -> Ru
 
 
 def make_manifest(
-    batch_id: str, orders: Sequence[RunOrder], connections: Mapping[str, Connection], action: Action = Action.RUN
+    batch_id: str,
+    orders: Sequence[RunOrder],
+    connections: Mapping[str, Connection],
+    action: Action = Action.RUN,
+    audit: AuditPlace | None = None,
 ) -> Manifest:
     """The manifest of these runs with the connections that they use and no others."""
-    used = {order.pipeline.source.connection for order in orders} | {
-        order.pipeline.target.connection for order in orders
-    }
-    return Manifest(batch_id, {name: connections[name] for name in sorted(used)}, tuple(orders), action)
+    used = sorted({name for order in orders for name in order.pipeline.connections})
+    return Manifest(batch_id, {name: connections[name] for name in used}, tuple(orders), action, audit=audit)
 
 
-def launch_batch(
-    store: StateStore,
-    folder: RunFolder,
-    launcher: Launcher,
-    batch_id: str,
-    runs: Sequence[RunRecord],
-    pipelines: Mapping[str, Pipeline],
-    connections: Mapping[str, Connection],
-    now: datetime,
-) -> str | None:
-    """Launch the runs that are open and of this batch; None when there is none. Any number of calls launch once."""
+def launch(stage: Stage, queue: Queue, message: BatchMessage, now: datetime) -> str | None:
+    """Launch what is still open of a queued batch. Returns the launch id, None when nothing was launched.
+
+    Where there is no room now the batch comes back later. What makes it impossible closes its runs as failed.
+    """
+    known = [(name, run_key) for name, run_key in message.runs if name in stage.pipelines]
+    for name, run_key in message.runs:
+        if name not in stage.pipelines:
+            fail(stage.store, name, run_key, _removed(name), now, None)
+    try:
+        return launch_batch(stage, message.batch_id, known, now)
+    except RetryableError as error:
+        if isinstance(error, Conflict):
+            raise
+        # Messages that come back in the same minute are one, or each double would breed more of them.
+        queue.send(RUNS, encode(message), f"{message.batch_id}:{minute_of(now + BUSY_DELAY)}", BUSY_DELAY)
+        return None
+    except PermanentError as error:
+        for name, run_key in known:
+            cause = RunError(error.code, error.kind, f"Pipeline {name}: {error.message}", error.remedy)
+            fail(stage.store, name, run_key, cause, now, stage.pipelines[name])
+        return None
+
+
+def minute_of(time: datetime) -> str:
+    """Names the minute, for the key of a message that is sent again."""
+    return str(int(time.timestamp()) // 60)
+
+
+def launch_batch(stage: Stage, batch_id: str, runs: Sequence[tuple[str, str]], now: datetime) -> str | None:
+    """Launch the runs that are open and of this batch; None when there is none. Any number of calls launch once.
+
+    Raises RetryableError `launch.busy` while a connection has no room for it.
+    """
     orders: list[RunOrder] = []
-    for run in runs:
-        found = store.run(run.pipeline_id, run.run_key)
+    for name, run_key in runs:
+        found = stage.store.run(name, run_key)
         if found is None or not found.state.is_open or found.batch_id != batch_id:
             continue
-        orders.append(make_order(pipelines[run.pipeline_id], found, store.load(run.pipeline_id).record))
+        orders.append(make_order(stage.pipelines[name], found, stage.store.load(name).record))
     if not orders:
         return None
-    manifest = folder.write_manifest(make_manifest(batch_id, orders, connections))
-    launch_id = launcher.launch(batch_id, manifest)
+    used = sorted({name for order in orders for name in order.pipeline.connections})
+    connections = {name: hold(stage.store, stage.connections[name], batch_id, orders) for name in used}
+    manifest = stage.folder.write_manifest(make_manifest(batch_id, orders, connections, audit=stage.audit))
+    launch_id = stage.launcher.launch(batch_id, manifest, orders[0].pipeline.compute)
     for order in orders:
-        mark_launched(store, order.pipeline.pipeline_id, order.run_key, launch_id, now)
+        mark_launched(stage.store, order.pipeline.pipeline_id, order.run_key, launch_id, now)
     return launch_id
 
 
@@ -76,3 +131,44 @@ def mark_launched(store: StateStore, pipeline_id: str, run_key: str, launch_id: 
         return record, (replace(run, state=RunState.LAUNCHED, launch_id=launch_id, launched_at=now),)
 
     update(store, pipeline_id, decide)
+
+
+def hold(store: StateStore, connection: Connection, batch_id: str, orders: Sequence[RunOrder]) -> Connection:
+    """Take the batch's part of a connection's `max_concurrent`. Returns the connection limited to that part.
+
+    Nothing is ever given back: a holder whose runs are all closed no longer counts, whatever crashed in between.
+    Raises RetryableError `launch.busy` when there is no room.
+    """
+    limit = connection.max_concurrent
+    if limit is None:
+        return connection
+    stored = store.load_connection(connection.name)
+    mine = next((one for one in stored.record.holders if one.batch_id == batch_id), None)
+    if mine is not None:
+        return replace(connection, max_concurrent=mine.weight)
+    members = tuple(
+        (order.pipeline.pipeline_id, order.run_key) for order in orders if connection.name in order.pipeline.connections
+    )
+    others = tuple(one for one in stored.record.holders if _is_open(store, one))
+    room = limit - sum(one.weight for one in others)
+    if room < 1:
+        raise RetryableError(
+            "launch.busy", f"Connection {connection.name} serves {limit} runs already.", "The batch waits."
+        )
+    holder = Holder(batch_id, members, min(room, len(members)))
+    store.save_connection(stored, replace(stored.record, holders=(*others, holder)))
+    return replace(connection, max_concurrent=holder.weight)
+
+
+def _is_open(store: StateStore, holder: Holder) -> bool:
+    runs = (store.run(pipeline_id, run_key) for pipeline_id, run_key in holder.runs)
+    return any(run is not None and run.state.is_open and run.batch_id == holder.batch_id for run in runs)
+
+
+def _removed(name: str) -> RunError:
+    return RunError(
+        "pipeline.removed",
+        "permanent",
+        f"Pipeline {name}: it is no longer in the configuration.",
+        "Put it back, or ignore this: nothing was moved.",
+    )

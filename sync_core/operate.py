@@ -1,14 +1,30 @@
-"""What an operator changes by hand: the watermark, with the value before, a reason and a name (R8)."""
+"""What an operator does by hand: set a watermark (R8), pause, resume, cancel, run again. Each is recorded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from sync_core.domain.run import PipelineRecord, WatermarkChange
+from sync_core.close import Closing, fail_run
+from sync_core.domain.errors import ConfigError
+from sync_core.domain.run import (
+    Operation,
+    Pause,
+    PipelineRecord,
+    RunError,
+    RunRecord,
+    RunState,
+    WatermarkChange,
+    make_run_key,
+)
 from sync_core.domain.watermark import Watermark
-from sync_core.ports import StateStore
-from sync_core.update import update
+from sync_core.ports import Conflict, Launcher, LaunchStatus, RunFolder, StateStore
+from sync_core.request import Asked
+from sync_core.update import TRIES, update
+
+KEPT_OPERATIONS = 20
+"""Operations on a connection that its record keeps."""
 
 
 def set_watermark(
@@ -37,3 +53,96 @@ def change_watermark(
 
     after, _ = update(store, pipeline_id, decide)
     return before, after
+
+
+def pause_pipeline(store: StateStore, pipeline_id: str, who: str, reason: str, now: datetime) -> None:
+    """Begin nothing until `resume_pipeline`. A run that is under way ends by itself."""
+    _record(
+        store,
+        pipeline_id,
+        Operation(now, who, reason, "pause"),
+        lambda one: replace(one, paused=Pause(now, who, reason)),
+    )
+
+
+def resume_pipeline(store: StateStore, pipeline_id: str, who: str, reason: str, now: datetime) -> None:
+    """What is due or was asked for meanwhile begins with the next tick."""
+    _record(store, pipeline_id, Operation(now, who, reason, "resume"), lambda one: replace(one, paused=None))
+
+
+def pause_connection(store: StateStore, name: str, who: str, reason: str, now: datetime) -> None:
+    """Begin and launch nothing that uses the connection."""
+    _record_connection(store, name, Operation(now, who, reason, "pause"), Pause(now, who, reason))
+
+
+def resume_connection(store: StateStore, name: str, who: str, reason: str, now: datetime) -> None:
+    """Its pipelines go on with the next tick."""
+    _record_connection(store, name, Operation(now, who, reason, "resume"), None)
+
+
+def cancel(
+    store: StateStore,
+    folder: RunFolder,
+    launcher: Launcher,
+    pipeline_id: str,
+    who: str,
+    reason: str,
+    now: datetime,
+) -> RunRecord:
+    """Close the open run as cancelled, and its request with it, then stop what runs. Its neighbours go on.
+
+    A commit that could not be stopped any more is in the ledger, and taken in when it is found (R6b).
+    Raises ConfigError `run.none` when no run is open.
+    """
+    closed: RunRecord | None = None
+
+    def decide(record: PipelineRecord) -> Closing:
+        nonlocal closed
+        run = store.run(pipeline_id, record.open_run) if record.open_run else None
+        if run is None or not run.state.is_open:
+            closed = None
+            return record, ()
+        error = RunError("run.cancelled", "permanent", f"Pipeline {pipeline_id}: cancelled by {who}: {reason}.")
+        record, rows = fail_run(record, run, error, None, now, RunState.CANCELLED)
+        closed = run
+        return record, (*rows, Operation(now, who, reason, "cancel", run.run_key))
+
+    update(store, pipeline_id, decide)
+    if closed is None:
+        raise ConfigError("run.none", f"Pipeline {pipeline_id} has no open run.", f"See uds history {pipeline_id}.")
+    if closed.launch_id is not None and launcher.state(closed.launch_id).status is LaunchStatus.RUNNING:
+        folder.ask_to_stop(closed.batch_id, closed.run_key)
+    return store.run(pipeline_id, closed.run_key) or closed
+
+
+def run_again(store: StateStore, pipeline_id: str, run_key: str | None, who: str, reason: str, now: datetime) -> Asked:
+    """The same run once more, as a request of its own: the last one, or that of `run_key`.
+
+    Raises ConfigError when there is none, or when it is open.
+    """
+    found = store.run(pipeline_id, run_key) if run_key else next(iter(store.runs(pipeline_id, 1)), None)
+    if found is None:
+        raise ConfigError("run.none", f"Pipeline {pipeline_id} has no such run.", f"See uds history {pipeline_id}.")
+    if found.state.is_open:
+        raise ConfigError("run.open", f"Pipeline {pipeline_id}: that run is still open.", "Wait for it, or cancel it.")
+    _record(store, pipeline_id, Operation(now, who, reason, "retry", found.run_key), lambda one: one)
+    occasion = f"retry {found.run_key[:16]} {now.isoformat()}"
+    return Asked(pipeline_id, make_run_key(pipeline_id, occasion, 1), occasion, found.kind, found.range, requested=True)
+
+
+def _record(
+    store: StateStore, pipeline_id: str, operation: Operation, change: Callable[[PipelineRecord], PipelineRecord]
+) -> None:
+    update(store, pipeline_id, lambda record: (change(record), (operation,)))
+
+
+def _record_connection(store: StateStore, name: str, operation: Operation, paused: Pause | None) -> None:
+    for _ in range(TRIES):
+        stored = store.load_connection(name)
+        operations = (operation, *stored.record.operations)[:KEPT_OPERATIONS]
+        try:
+            store.save_connection(stored, replace(stored.record, paused=paused, operations=operations))
+        except Conflict:
+            continue
+        return
+    raise Conflict(name)

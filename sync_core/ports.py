@@ -182,8 +182,8 @@ class LaunchState:
 class Launcher(Protocol):
     """Starts the engine on a manifest."""
 
-    def launch(self, batch_id: str, manifest: str) -> str:
-        """Start it. Any number of calls with one batch_id start it once, in all. Returns the launch id.
+    def launch(self, batch_id: str, manifest: str, compute: str = "default") -> str:
+        """Start it on a compute group. Any number of calls with one batch_id start it once, in all. Returns the launch id.
 
         Raises PermanentError or RetryableError when it cannot be started.
         """

@@ -1,29 +1,51 @@
-"""Ask a pipeline to run: one conditional write begins the run (R4)."""
+"""Ask a pipeline to run: one conditional write begins the run (R4), or leaves the request pending while another runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from sync_core.batches import Batch, pack, send_batch
 from sync_core.domain.errors import RetryableError
-from sync_core.domain.run import PendingRequest, PipelineRecord, Range, RunKind, RunRecord, RunState
-from sync_core.ports import StateStore
+from sync_core.domain.pipeline import Pipeline
+from sync_core.domain.run import (
+    PendingRequest,
+    PipelineRecord,
+    Range,
+    RunKind,
+    RunRecord,
+    RunState,
+    make_run_key,
+)
+from sync_core.ports import Queue, StateStore
 from sync_core.update import update
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of one pipeline. A full refresh or backfill is a request of its own; an ordinary run is not."""
+    """What is asked of one pipeline, and by what occasion: its slot, a request's id, the successes it follows.
+
+    `requested` keeps it pending on the record until it has succeeded or is given up.
+    """
 
     pipeline_id: str
     run_key: str
     occasion: str
     kind: RunKind = RunKind.INCREMENTAL
     range: Range | None = None
+    requested: bool = False
+    slot: datetime | None = None
+    consumed: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def request_id(self) -> str | None:
-        return None if self.kind is RunKind.INCREMENTAL else self.occasion
+        return self.occasion if self.requested else None
+
+
+def ask(pipeline_id: str, occasion: str, kind: RunKind, asked: Range | None, *, requested: bool) -> Asked:
+    """The first attempt of a request or of a run by hand."""
+    return Asked(pipeline_id, make_run_key(pipeline_id, occasion, 1), occasion, kind, asked, requested)
 
 
 def begin(record: PipelineRecord, asked: Asked, batch_id: str, now: datetime) -> tuple[PipelineRecord, RunRecord]:
@@ -45,11 +67,25 @@ def begin(record: PipelineRecord, asked: Asked, batch_id: str, now: datetime) ->
         request_id=asked.request_id,
         occasion=asked.occasion,
         range=asked.range,
+        slot=asked.slot,
     )
-    pending = record.pending
-    if asked.request_id is not None and all(request.request_id != asked.request_id for request in pending):
-        pending += (PendingRequest(asked.request_id, asked.kind, asked.range, now),)
-    return replace(record, open_run=asked.run_key, pending=pending), run
+    record = keep_pending(record, asked, now)
+    if asked.slot is not None and (record.last_slot is None or asked.slot > record.last_slot):
+        record = replace(record, last_slot=asked.slot)
+    return replace(
+        record,
+        open_run=asked.run_key,
+        consumed={**record.consumed, **asked.consumed},
+        first_begun_at=record.first_begun_at or now,
+    ), run
+
+
+def keep_pending(record: PipelineRecord, asked: Asked, now: datetime) -> PipelineRecord:
+    """The record with the request among those that wait."""
+    if asked.request_id is None or any(one.request_id == asked.request_id for one in record.pending):
+        return record
+    request = PendingRequest(asked.request_id, asked.kind, asked.range, now)
+    return replace(record, pending=(*record.pending, request))
 
 
 def request_run(store: StateStore, asked: Asked, batch_id: str, now: datetime) -> RunRecord:
@@ -68,3 +104,50 @@ def request_run(store: StateStore, asked: Asked, batch_id: str, now: datetime) -
     update(store, asked.pipeline_id, decide)
     assert begun is not None  # noqa: S101  # decided at least once
     return begun
+
+
+def request(
+    store: StateStore,
+    queue: Queue,
+    asked: Sequence[Asked],
+    pipelines: Mapping[str, Pipeline],
+    paused: frozenset[str],
+    now: datetime,
+) -> list[Batch]:
+    """Take in a request of any number of pipelines: idle ones begin and are queued, for the others it stays pending.
+
+    Any number of deliveries begin each pipeline once. `paused` pipelines keep the request until they are resumed.
+    """
+    for one in asked:
+
+        def decide(record: PipelineRecord, one: Asked = one) -> tuple[PipelineRecord, tuple[RunRecord, ...]]:
+            known = store.run(one.pipeline_id, one.run_key) is not None
+            return (record if known else keep_pending(record, one, now)), ()
+
+        update(store, one.pipeline_id, decide)
+    idle = [one for one in asked if one.pipeline_id not in paused]
+    return begin_batches(store, queue, idle, pipelines, now)
+
+
+def begin_batches(
+    store: StateStore, queue: Queue, asked: Sequence[Asked], pipelines: Mapping[str, Pipeline], now: datetime
+) -> list[Batch]:
+    """Begin what can begin, packed into batches, and send each batch (R4). A crash on the way is reconciled (R9)."""
+    sent: list[Batch] = []
+    for packed in pack([(one.pipeline_id, one.run_key) for one in asked], pipelines):
+        begun: list[tuple[str, str]] = []
+        for one in asked:
+            if (one.pipeline_id, one.run_key) not in packed.runs:
+                continue
+            try:
+                run = request_run(store, one, packed.batch_id, now)
+            except RetryableError:
+                # An open run, or a writer that was first: the request is pending, the slot is still due.
+                continue
+            if run.state is RunState.BEGUN and run.batch_id == packed.batch_id:
+                begun.append((one.pipeline_id, one.run_key))
+        if begun:
+            batch = replace(packed, runs=tuple(begun))
+            send_batch(queue, batch)
+            sent.append(batch)
+    return sent

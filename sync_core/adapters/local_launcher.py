@@ -65,7 +65,7 @@ class LocalLauncher:
             self._reserved.pop(batch_id, None)
             os.close(lock)
 
-    def launch(self, batch_id: str, manifest: str) -> str:
+    def launch(self, batch_id: str, manifest: str, compute: str = "default") -> str:
         reserved = batch_id in self._reserved
         started = batch_id in self._processes or (self.folder / batch_id / "engine.pid").exists()
         if started or (not reserved and self.is_locked(batch_id)):

@@ -144,9 +144,7 @@ def advance(
             still[condition] = Episode(pipeline_id, condition, opened, finding.message, now, now)
             tell(still[condition], Phase.RAISED, finding.message, finding.remedy)
         elif now - episode.noticed_at >= timedelta(seconds=repeat_every):
-            still[condition] = replace(
-                episode, message=finding.message, noticed_at=now, notices=episode.notices + 1
-            )
+            still[condition] = replace(episode, message=finding.message, noticed_at=now, notices=episode.notices + 1)
             tell(still[condition], Phase.REPEATED, finding.message, finding.remedy)
     return tuple(still.values()), tuple(changed), tuple(notices)
 

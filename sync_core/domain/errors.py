@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import ClassVar, Literal
 
 
@@ -28,9 +29,13 @@ class ConfigError(SyncError):
 
 
 class RetryableError(SyncError):
-    """The same run may succeed later: again, with backoff."""
+    """The same run may succeed later: again, with backoff, and not before `retry_after` when the other side said so."""
 
     kind = "retryable"
+
+    def __init__(self, code: str, message: str, remedy: str = "", retry_after: timedelta | None = None) -> None:
+        super().__init__(code, message, remedy)
+        self.retry_after = retry_after
 
 
 class PermanentError(SyncError):

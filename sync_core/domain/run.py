@@ -19,6 +19,10 @@ CONTRACT_VERSION = 1
 """Version of manifest, result and ledger. An engine refuses a manifest newer than itself."""
 
 
+SOURCE_BEHIND = "the source is behind the watermark"
+"""The note of a result whose source was restored, or lost its newest rows (R11d)."""
+
+
 class RunKind(StrEnum):
     """What a run loads."""
 
@@ -321,7 +325,8 @@ class PipelineRecord:
     """What the store knows of a pipeline (R1): a cache of the ledger, except right after a reset.
 
     `successes` counts the runs that succeeded, `consumed` those of other pipelines that this one has followed
-    (schedule `after`). `dry_runs` successes in a row, the first at `dry_since`, brought no row.
+    (schedule `after`). `dry_runs` successes in a row, the first at `dry_since`, brought no row; since `behind_since`
+    the source's newest row lies before the watermark.
     """
 
     pipeline_id: str
@@ -336,10 +341,12 @@ class PipelineRecord:
     adopt: bool = False
     successes: int = 0
     consumed: Mapping[str, int] = field(default_factory=dict[str, int])
+    first_begun_at: datetime | None = None
     last_success_at: datetime | None = None
     activity: Activity = Activity()
     dry_runs: int = 0
     dry_since: datetime | None = None
+    behind_since: datetime | None = None
     episodes: tuple[Episode, ...] = ()
     paused: Pause | None = None
 

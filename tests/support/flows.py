@@ -88,7 +88,7 @@ class InProcess:
         finally:
             self.running.discard(batch_id)
 
-    def launch(self, batch_id: str, manifest: str) -> str:
+    def launch(self, batch_id: str, manifest: str, compute: str = "default") -> str:
         self.crashes()
         if batch_id not in self.launched:
             self.launched.append(batch_id)

@@ -58,7 +58,7 @@ class InProcessLauncher(LocalLauncher):
         self._spark = spark
         self._environment = environment
 
-    def launch(self, batch_id: str, manifest: str) -> str:
+    def launch(self, batch_id: str, manifest: str, compute: str = "default") -> str:
         path = Path(manifest)
         results = path.parent / "results"
         results.mkdir(exist_ok=True)

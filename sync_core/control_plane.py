@@ -1,0 +1,222 @@
+"""The control plane's doors: three timers, four queues, and what people and upstream systems may ask over HTTP.
+
+Each door reads the clock once and calls one flow. Functions and `uds up` both come through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sync_core import operate
+from sync_core.alert_delivery import deliver_alert
+from sync_core.batches import Batch
+from sync_core.complete import complete
+from sync_core.domain.codec import to_json
+from sync_core.domain.connection import Channel, Connection
+from sync_core.domain.errors import ConfigError
+from sync_core.domain.pipeline import Pipeline
+from sync_core.domain.run import AuditPlace, PipelineRecord, Range, RunKind, RunRecord
+from sync_core.domain.watermark import Watermark
+from sync_core.launch import Stage, launch
+from sync_core.messages import (
+    COMPLETIONS,
+    REQUESTS,
+    CompletionHint,
+    SyncRequest,
+    decode_batch,
+    decode_completion,
+    decode_request,
+    encode,
+)
+from sync_core.ports import AlertSink, Launcher, Queue, RunFolder, StateStore
+from sync_core.reconcile import reconcile
+from sync_core.request import Asked, ask, request
+from sync_core.tick import paused_pipelines, tick
+from sync_core.watch import watch
+
+Select = Callable[[Sequence[str]], Sequence[Pipeline]]
+"""Pipelines by id, glob and `tag:NAME`. Raises ConfigError that names the nearest."""
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """Ports, the configuration, and a clock."""
+
+    store: StateStore
+    queue: Queue
+    folder: RunFolder
+    launcher: Launcher
+    sink: AlertSink
+    pipelines: Mapping[str, Pipeline]
+    connections: Mapping[str, Connection]
+    channels: Mapping[str, Channel]
+    select: Select
+    now: Callable[[], datetime]
+    audit: AuditPlace | None = None
+
+    # ---- timers
+
+    def tick(self) -> list[Batch]:
+        """Begin what is due."""
+        return tick(self.store, self.queue, self.pipelines, self.connections, self.now())
+
+    def reconcile(self) -> list[RunRecord]:
+        """Find what was left behind."""
+        return reconcile(self.store, self.folder, self.launcher, self.queue, self.pipelines, self.paused(), self.now())
+
+    def watch(self) -> int:
+        """Look for what is wrong though nothing failed."""
+        return watch(self.store, self.queue, self.pipelines, self.paused(), self.now())
+
+    # ---- queues
+
+    def handle(self, queue: str, body: str) -> None:
+        """Carry out one message. Raises ConfigError when nobody ever can, which is for the dead letters (P21)."""
+        match queue:
+            case "sync-requests":
+                self._request(decode_request(body))
+            case "sync-runs":
+                launch(self._stage(), self.queue, decode_batch(body), self.now())
+            case "sync-completions":
+                hint = decode_completion(body)
+                complete(self.store, self.folder, self.launcher, self.queue, self.pipelines, hint, self.now())
+            case "sync-alerts":
+                deliver_alert(self.queue, self.sink, self.channels, body, self.now())
+            case _:
+                raise ConfigError("queue.unknown", f"No flow reads the queue {queue}.")
+
+    # ---- what is asked for
+
+    def submit(self, body: str) -> dict[str, Any]:
+        """Check a request and queue it. Returns its id and the pipelines it names. Raises ConfigError (4xx)."""
+        asked = decode_request(body)
+        names = [one.pipeline_id for one in self._asked(asked)]
+        self.queue.send(REQUESTS, encode(asked), asked.request_id)
+        return {"request_id": asked.request_id, "pipelines": names}
+
+    def hint(self, launch_id: str) -> None:
+        """A launch may have ended, says somebody whom nothing else is believed (a Databricks webhook)."""
+        minute = int(self.now().timestamp()) // 60
+        self.queue.send(COMPLETIONS, encode(CompletionHint(launch_id=launch_id)), f"launch {launch_id} {minute}")
+
+    def cancel(self, pipeline_id: str, who: str, reason: str) -> RunRecord:
+        """Stop the open run and give it up."""
+        name = self._one(pipeline_id)
+        return operate.cancel(self.store, self.folder, self.launcher, name, who, reason, self.now())
+
+    def retry(self, pipeline_id: str, run_key: str | None, who: str, reason: str) -> Asked:
+        """Run once more what a run was to do."""
+        now = self.now()
+        asked = operate.run_again(self.store, self._one(pipeline_id), run_key, who, reason, now)
+        request(self.store, self.queue, [asked], self.pipelines, self.paused(), now)
+        return asked
+
+    def pause(self, name: str, who: str, reason: str, *, connection: bool = False) -> None:
+        """Begin nothing more of a pipeline, or of all that use a connection."""
+        if connection:
+            operate.pause_connection(self.store, self._connection(name), who, reason, self.now())
+        else:
+            operate.pause_pipeline(self.store, self._one(name), who, reason, self.now())
+
+    def resume(self, name: str, who: str, reason: str, *, connection: bool = False) -> None:
+        """Go on."""
+        if connection:
+            operate.resume_connection(self.store, self._connection(name), who, reason, self.now())
+        else:
+            operate.resume_pipeline(self.store, self._one(name), who, reason, self.now())
+
+    # ---- what is shown
+
+    def paused(self) -> frozenset[str]:
+        """Pipelines that nothing is begun of."""
+        records = {one.record.pipeline_id: one.record for one in self.store.load_many(sorted(self.pipelines))}
+        return paused_pipelines(self.store, self.pipelines, records, self.connections)
+
+    def pipeline_status(self, pipeline_id: str, runs: int = 10) -> dict[str, Any]:
+        """One pipeline's record and latest runs, as JSON takes it. Raises ConfigError for an unknown name."""
+        name = self._one(pipeline_id)
+        record = self.store.load(name).record
+        return {
+            **summary(record, self.pipelines[name]),
+            "runs": [to_json(run) for run in self.store.runs(name, runs)],
+            "operations": [to_json(one) for one in self.store.operations(name, runs)],
+        }
+
+    def all_status(self) -> dict[str, Any]:
+        """Every pipeline, one line each."""
+        found = self.store.load_many(sorted(self.pipelines))
+        return {"pipelines": [summary(one.record, self.pipelines[one.record.pipeline_id]) for one in found]}
+
+    def run_status(self, pipeline_id: str, run_key: str) -> dict[str, Any]:
+        """One run. Raises ConfigError when there is none."""
+        run = self.store.run(self._one(pipeline_id), run_key)
+        if run is None:
+            raise ConfigError("run.none", f"Pipeline {pipeline_id} has no run {run_key[:64]}.", "See its runs.")
+        return dict(to_json(run))
+
+    # ---- within
+
+    def _stage(self) -> Stage:
+        return Stage(self.store, self.folder, self.launcher, self.pipelines, self.connections, self.audit)
+
+    def _request(self, asked: SyncRequest) -> None:
+        request(self.store, self.queue, self._asked(asked), self.pipelines, self.paused(), self.now())
+
+    def _asked(self, asked: SyncRequest) -> list[Asked]:
+        """One for each pipeline that the request names. Raises ConfigError."""
+        return [
+            ask(one.pipeline_id, asked.request_id, asked.kind, _range(one, asked), requested=True)
+            for one in self.select(asked.pipelines)
+        ]
+
+    def _one(self, name: str) -> str:
+        if name not in self.pipelines:
+            self.select([name])
+            raise ConfigError("call.wrong", f"{name} is not the id of one pipeline.", "Name one.")
+        return name
+
+    def _connection(self, name: str) -> str:
+        if name not in self.connections:
+            raise ConfigError("call.wrong", f"There is no connection {name}.", "See connections.yml.")
+        return name
+
+
+def summary(record: PipelineRecord, pipeline: Pipeline) -> dict[str, Any]:
+    """What a status shows of a pipeline."""
+    return {
+        "pipeline_id": pipeline.pipeline_id,
+        "schedule": to_json(pipeline.schedule),
+        "paused": pipeline.paused or record.paused is not None,
+        "open_run": record.open_run,
+        "watermark": to_json(record.watermark),
+        "epoch": record.epoch,
+        "generation": record.generation,
+        "last_slot": to_json(record.last_slot),
+        "last_success_at": to_json(record.last_success_at),
+        "pending": [one.request_id for one in record.pending],
+        "alerts": [{"condition": one.condition.value, "message": one.message} for one in record.episodes],
+        "owner": pipeline.owner,
+    }
+
+
+def _range(pipeline: Pipeline, asked: SyncRequest) -> Range | None:
+    if asked.kind is not RunKind.BACKFILL:
+        return None
+    cursor = pipeline.cursor
+    if cursor is None or not cursor.column:
+        raise ConfigError(
+            "request.no_cursor",
+            f"Pipeline {pipeline.pipeline_id} has no cursor column, so it has no range to load.",
+            "Give it a cursor, or ask for kind full_refresh.",
+        )
+    try:
+        ends = [Watermark.parse(cursor.type, text) if text is not None else None for text in (asked.since, asked.until)]
+    except ValueError as error:
+        raise ConfigError("request.wrong", f"Pipeline {pipeline.pipeline_id}: {error}.", "Correct it.") from error
+    since, until = ends
+    if since is not None and until is not None and until < since:
+        raise ConfigError("request.wrong", f"until {asked.until} lies before since {asked.since}.", "Swap them.")
+    return Range(since, until)

@@ -1,0 +1,87 @@
+"""The control plane on one machine: the timers and the queues of the Functions app, one after the other (`uds up`)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event
+
+from sync_core.control_plane import ControlPlane
+from sync_core.domain.errors import ConfigError, PermanentError, SyncError
+from sync_core.messages import QUEUES
+from sync_core.ports import Message
+
+LOG = logging.getLogger("uds.control")
+
+IDLE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Seconds between two calls of each timer."""
+
+    tick: float = 5.0
+    reconcile: float = 2.0
+    watch: float = 60.0
+
+
+@dataclass
+class Loop:
+    """Runs until `stop` is set; what is in hand is finished first. Every step may be killed: the next loop goes on."""
+
+    plane: ControlPlane
+    intervals: Intervals = Intervals()
+    stop: Event = field(default_factory=Event)
+    monotonic: Callable[[], float] = time.monotonic
+
+    def run(self) -> None:
+        timers: dict[str, tuple[float, Callable[[], object]]] = {
+            "tick": (self.intervals.tick, self.plane.tick),
+            "reconcile": (self.intervals.reconcile, self.plane.reconcile),
+            "watch": (self.intervals.watch, self.plane.watch),
+        }
+        due = dict.fromkeys(timers, self.monotonic())
+        while not self.stop.is_set():
+            for name, (seconds, call) in timers.items():
+                if self.monotonic() >= due[name]:
+                    attempt(name, call)
+                    due[name] = self.monotonic() + seconds
+            if not self.drain():
+                self.stop.wait(IDLE_SECONDS)
+
+    def drain(self) -> int:
+        """Handle one message of each queue. Returns how many there were."""
+        found = 0
+        for name in QUEUES:
+            message = self.plane.queue.receive(name)
+            if message is not None:
+                found += 1
+                self._handle(message)
+        return found
+
+    def _handle(self, message: Message) -> None:
+        try:
+            self.plane.handle(message.queue, message.body)
+        except (ConfigError, PermanentError) as error:
+            LOG.warning("a message of %s is put aside: %s", message.queue, error)
+            self.plane.queue.dead_letter(message, str(error))
+        except SyncError as error:
+            LOG.warning("a message of %s comes again: %s", message.queue, error)
+            self.plane.queue.abandon(message)
+        except Exception:
+            LOG.exception("a message of %s comes again", message.queue)
+            self.plane.queue.abandon(message)
+        else:
+            self.plane.queue.complete(message)
+
+
+def attempt(name: str, call: Callable[[], object]) -> None:
+    """A timer's failure is told and does not end the loop: the next call does what this one did not."""
+    try:
+        call()
+    except SyncError as error:
+        LOG.warning("%s: %s", name, error)
+    except Exception:
+        LOG.exception("%s failed", name)

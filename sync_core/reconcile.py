@@ -1,0 +1,146 @@
+"""Find what was left behind: outboxes, runs that were never launched, launches that ended unheard or run too long (R9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sync_core.batches import Batch, send_batch
+from sync_core.close import fail
+from sync_core.complete import complete_run, fail_by_ending
+from sync_core.domain.errors import RetryableError
+from sync_core.domain.pipeline import Pipeline
+from sync_core.domain.run import RunError, RunRecord, RunState
+from sync_core.launch import minute_of
+from sync_core.outbox import flush_outbox
+from sync_core.ports import Launcher, LaunchStatus, Queue, RunFolder, StateStore
+
+UNHEARD = timedelta(minutes=2)
+"""A begun run is sent again, and a launch looked up, after this long."""
+
+GRACE = timedelta(minutes=5)
+"""How long a run that was asked to stop at its timeout may take, before its whole launch is cancelled."""
+
+
+def reconcile(
+    store: StateStore,
+    folder: RunFolder,
+    launcher: Launcher,
+    queue: Queue,
+    pipelines: Mapping[str, Pipeline],
+    paused: frozenset[str],
+    now: datetime,
+) -> list[RunRecord]:
+    """Every open run is where it should be, or is brought there. Returns the runs that were closed.
+
+    One launch that cannot be looked up keeps no other from being looked up: the first such error is raised at the end.
+    """
+    waiting: list[RunRecord] = []
+    launched: list[RunRecord] = []
+    for run in open_runs(store, queue, sorted({*store.pipelines(), *pipelines})):
+        if run.state is RunState.LAUNCHED:
+            launched.append(run)
+        elif run.pipeline_id not in paused and now >= (run.not_before or run.created_at + UNHEARD):
+            waiting.append(run)
+    for batch in _batches(waiting):
+        send_batch(queue, batch, again=minute_of(now))
+    closed: list[RunRecord] = []
+    trouble: RetryableError | None = None
+    for launch_id, runs in _by_launch(launched).items():
+        try:
+            closed += _look_up(store, folder, launcher, queue, pipelines, launch_id, runs, now)
+        except RetryableError as error:
+            trouble = trouble or error
+    if trouble is not None:
+        raise trouble
+    return closed
+
+
+def open_runs(store: StateStore, queue: Queue, pipeline_ids: Sequence[str]) -> Iterable[RunRecord]:
+    """The open run of each pipeline that has one; outboxes are sent on the way."""
+    for stored in store.load_many(pipeline_ids):
+        flush_outbox(store, queue, stored.record)
+        if stored.record.open_run is not None:
+            run = store.run(stored.record.pipeline_id, stored.record.open_run)
+            if run is not None and run.state.is_open:
+                yield run
+
+
+def _batches(runs: Sequence[RunRecord]) -> list[Batch]:
+    members: dict[str, list[tuple[str, str]]] = {}
+    for run in runs:
+        members.setdefault(run.batch_id, []).append((run.pipeline_id, run.run_key))
+    return [Batch(batch_id, "", tuple(sorted(found))) for batch_id, found in sorted(members.items())]
+
+
+def _by_launch(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    launches: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        launches.setdefault(run.launch_id or run.batch_id, []).append(run)
+    return launches
+
+
+def _look_up(
+    store: StateStore,
+    folder: RunFolder,
+    launcher: Launcher,
+    queue: Queue,
+    pipelines: Mapping[str, Pipeline],
+    launch_id: str,
+    runs: Sequence[RunRecord],
+    now: datetime,
+) -> list[RunRecord]:
+    state = launcher.state(launch_id)
+    if state.status is LaunchStatus.RUNNING:
+        _stop_overdue(folder, launcher, pipelines, launch_id, runs, now)
+        # A run of a batch may be done long before its neighbours.
+    closed: list[RunRecord] = []
+    for run in runs:
+        policy = pipelines.get(run.pipeline_id)
+        found = complete_run(store, folder, run, policy, now)
+        if found is not None and found.state.is_open and state.status is not LaunchStatus.RUNNING:
+            overdue = _deadline(run, policy)
+            if overdue is not None and now >= overdue:
+                found = fail(store, run.pipeline_id, run.run_key, timed_out(run, policy), now, policy)
+            elif state.status is LaunchStatus.ENDED or now >= (run.launched_at or run.created_at) + UNHEARD:
+                found = fail_by_ending(store, found, state, policy, now)
+        flush_outbox(store, queue, store.load(run.pipeline_id).record)
+        if found is not None and not found.state.is_open:
+            closed.append(found)
+    return closed
+
+
+def _stop_overdue(
+    folder: RunFolder,
+    launcher: Launcher,
+    pipelines: Mapping[str, Pipeline],
+    launch_id: str,
+    runs: Sequence[RunRecord],
+    now: datetime,
+) -> None:
+    """The engine stops a run at its timeout by itself. One that it could not is asked to, then cancelled with its batch."""
+    for run in runs:
+        deadline = _deadline(run, pipelines.get(run.pipeline_id))
+        if deadline is None or now < deadline:
+            continue
+        if now >= deadline + GRACE:
+            launcher.cancel(launch_id)
+            return
+        folder.ask_to_stop(run.batch_id, run.run_key)
+
+
+def _deadline(run: RunRecord, policy: Pipeline | None) -> datetime | None:
+    if policy is None or policy.timeout_seconds is None or run.launched_at is None:
+        return None
+    return run.launched_at + timedelta(seconds=policy.timeout_seconds)
+
+
+def timed_out(run: RunRecord, policy: Pipeline | None) -> RunError:
+    """The error of a run that was stopped at its timeout."""
+    seconds = policy.timeout_seconds if policy and policy.timeout_seconds else 0
+    return RunError(
+        "run.timeout",
+        "retryable",
+        f"Pipeline {run.pipeline_id}: the run took longer than its timeout of {seconds:.0f} s and was stopped.",
+        "Raise timeout, or read in more partitions.",
+    )

@@ -1,0 +1,187 @@
+"""Requests to answers: which door of the control plane a path opens, and what its errors are over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from sync_core.control_plane import ControlPlane
+from sync_core.domain.errors import ConfigError, RetryableError, SyncError
+
+LARGEST_BODY = 262_144
+"""Bytes. A request names pipelines; it does not carry data."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """`who` is the caller as the platform knows it, for the record of what was done by hand; headers in lower case."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: bytes = b""
+    who: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status, and a document that becomes JSON."""
+
+    status: int
+    document: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        return json.dumps(self.document, indent=1, default=str)
+
+
+Door = Callable[["Routes", Request, tuple[str, ...]], Answer]
+
+
+class Routes:
+    """Answers requests on one control plane. `webhook_login` is what a Databricks webhook must sign in with, or None."""
+
+    def __init__(self, plane: ControlPlane, webhook_login: Callable[[], tuple[str, str] | None]) -> None:
+        self._plane = plane
+        self._webhook_login = webhook_login
+
+    def answer(self, request: Request) -> Answer:
+        """Never raises: what went wrong is an answer with a code, a sentence and a remedy."""
+        try:
+            if len(request.body) > LARGEST_BODY:
+                raise _Refused(413, "request.too_large", f"The body is larger than {LARGEST_BODY // 1024} KiB.")
+            return self._route(request)
+        except _Refused as refused:
+            return _error(refused.status, refused.code, refused.message, refused.remedy)
+        except ConfigError as error:
+            return _error(404 if error.code in _ABSENT else 400, error.code, error.message, error.remedy)
+        except RetryableError as error:
+            return _error(503, error.code, error.message, error.remedy or "Ask again in a while.")
+        except SyncError as error:
+            return _error(500, error.code, error.message, error.remedy)
+
+    def _route(self, request: Request) -> Answer:
+        allowed: list[str] = []
+        for method, pattern, door in _ROUTES:
+            match = pattern.fullmatch(request.path.rstrip("/") or "/")
+            if match is None:
+                continue
+            if method == request.method:
+                return door(self, request, match.groups())
+            allowed.append(method)
+        if allowed:
+            raise _Refused(405, "http.method", f"This path takes {', '.join(allowed)}.")
+        raise _Refused(404, "http.path", "There is nothing at this path.", "See docs/http.md.")
+
+    def health(self, _request: Request, _names: tuple[str, ...]) -> Answer:
+        """Whether the store answers."""
+        next(iter(self._plane.store.load_many(["$health"])))
+        return Answer(200, {"status": "ok", "pipelines": len(self._plane.pipelines)})
+
+    def submit(self, request: Request, _names: tuple[str, ...]) -> Answer:
+        return Answer(202, self._plane.submit(_text(request)))
+
+    def pipelines(self, _request: Request, _names: tuple[str, ...]) -> Answer:
+        return Answer(200, self._plane.all_status())
+
+    def pipeline(self, request: Request, names: tuple[str, ...]) -> Answer:
+        limit = request.query.get("runs", "10")
+        if not re.fullmatch(r"[1-9][0-9]{0,2}", limit):
+            raise ConfigError("call.wrong", "runs must be a number from 1 to 999.", "Write ?runs=20.")
+        return Answer(200, self._plane.pipeline_status(names[0], int(limit)))
+
+    def run(self, _request: Request, names: tuple[str, ...]) -> Answer:
+        return Answer(200, self._plane.run_status(*names))
+
+    def operate(self, request: Request, names: tuple[str, ...]) -> Answer:
+        """pause, resume, cancel and retry; the body is {"reason": "…"}."""
+        what, name, verb = names
+        said = _object(_text(request))
+        reason = said.get("reason")
+        if not isinstance(reason, str) or not reason.strip() or len(reason) > 500:
+            raise ConfigError("call.wrong", "The reason is missing.", 'Send {"reason": "why"}; others will read it.')
+        who, connection = request.who or "somebody over HTTP", what == "connections"
+        if verb == "pause":
+            self._plane.pause(name, who, reason, connection=connection)
+        elif verb == "resume":
+            self._plane.resume(name, who, reason, connection=connection)
+        elif connection:
+            raise _Refused(404, "http.path", "A connection can be paused and resumed.")
+        elif verb == "cancel":
+            run = self._plane.cancel(name, who, reason)
+            return Answer(200, {"pipeline_id": name, "run_key": run.run_key, "state": run.state.value})
+        else:
+            run_key = said.get("run_key")
+            asked = self._plane.retry(name, run_key if isinstance(run_key, str) else None, who, reason)
+            return Answer(202, {"pipeline_id": name, "request_id": asked.request_id, "run_key": asked.run_key})
+        return Answer(200, {"name": name, "done": verb})
+
+    def webhook(self, request: Request, _names: tuple[str, ...]) -> Answer:
+        """A Databricks notification: a hint to look at a run. It can sign in with a name and a password only."""
+        login = self._webhook_login()
+        if login is None or not _signed_in(request.headers.get("authorization", ""), login):
+            raise _Refused(401, "http.sign_in", "The webhook did not sign in.", "Set its user name and password.")
+        run = _object(_text(request)).get("run")
+        run_id = cast("dict[str, Any]", run).get("run_id") if isinstance(run, dict) else None
+        if not isinstance(run_id, int) or isinstance(run_id, bool):
+            raise ConfigError("request.wrong", "The notification names no run.", "Send Databricks' own notifications.")
+        self._plane.hint(str(run_id))
+        return Answer(202, {"launch_id": str(run_id)})
+
+
+_ABSENT = ("run.none", "pipeline.unknown", "call.unknown")
+
+_NAME = r"([A-Za-z0-9][A-Za-z0-9_.-]{0,99})"
+
+_ROUTES: tuple[tuple[str, re.Pattern[str], Door], ...] = (
+    ("GET", re.compile("/health"), Routes.health),
+    ("POST", re.compile("/requests"), Routes.submit),
+    ("GET", re.compile("/pipelines"), Routes.pipelines),
+    ("GET", re.compile(f"/pipelines/{_NAME}"), Routes.pipeline),
+    ("GET", re.compile(f"/pipelines/{_NAME}/runs/([0-9a-f]{{64}})"), Routes.run),
+    ("POST", re.compile(f"/(pipelines|connections)/{_NAME}/(pause|resume|cancel|retry)"), Routes.operate),
+    ("POST", re.compile("/webhooks/databricks"), Routes.webhook),
+)
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, code: str, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.remedy = status, code, message, remedy
+
+
+def _error(status: int, code: str, message: str, remedy: str) -> Answer:
+    return Answer(status, {"error": {"code": code, "message": message, "remedy": remedy}})
+
+
+def _text(request: Request) -> str:
+    try:
+        return request.body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError("request.wrong", "The body is not UTF-8.", "Send JSON in UTF-8.") from error
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("request.wrong", "The body is not JSON.", "Send one JSON object.") from error
+    if not isinstance(data, dict):
+        raise ConfigError("request.wrong", "The body is not a JSON object.", "Send one JSON object.")
+    return cast("dict[str, Any]", data)
+
+
+def _signed_in(header: str, login: tuple[str, str]) -> bool:
+    kind, _, encoded = header.partition(" ")
+    try:
+        given = base64.b64decode(encoded, validate=True) if kind.lower() == "basic" else b""
+    except binascii.Error:
+        return False
+    return hmac.compare_digest(given, f"{login[0]}:{login[1]}".encode())
