@@ -6,7 +6,10 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TextIO
 
 EVENTS = logging.getLogger("uds.events")
@@ -23,10 +26,40 @@ def write_event(event: str, **fields: Any) -> None:
     EVENTS.info(json.dumps(content, default=str), extra={"event": event, "fields": fields})
 
 
-def to_standard_output() -> None:
-    """Keep standard output for events alone: what Spark and its tools print there goes to standard error."""
+class BatchFiles(logging.Handler):
+    """Writes each event into the file of the batch that it names, as if the batch had a process of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files: dict[str, TextIO] = {}
+
+    @contextmanager
+    def writing(self, batch_id: str, path: Path) -> Generator[None]:
+        """Append this batch's events to `path` while the block lasts."""
+        with path.open("a", encoding="utf-8") as file:
+            self._files[batch_id] = file
+            try:
+                yield
+            finally:
+                with self.lock or nullcontext():
+                    del self._files[batch_id]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        file = self._files.get(record.__dict__["fields"].get("batch_id", ""))
+        if file is not None:
+            file.write(self.format(record) + "\n")
+            file.flush()
+
+
+def take_standard_output() -> TextIO:
+    """Standard output for this program alone: what Spark and its tools print there goes to standard error."""
     own = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return own
+
+
+def send_to(handler: logging.Handler) -> None:
+    """Give every event to this handler, and to no log."""
     EVENTS.setLevel(logging.INFO)
     EVENTS.propagate = False
-    EVENTS.addHandler(JsonLines(own))
+    EVENTS.addHandler(handler)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from spark_entry.adapters.base import DatabaseAdapter, ReadPlan, Relation
+from spark_entry.ledger import LedgerEntry
 from spark_entry.start import Start
 from spark_entry.window import FixedWindow
 from sync_core.domain.pipeline import Pipeline
@@ -17,7 +18,10 @@ from sync_core.domain.run import RowCounts, RunOrder, RunPlan, Seen, Window
 
 @dataclass
 class Execution:
-    """`name` is 16 hex characters, new for every execution; `now` is this machine's clock in UTC."""
+    """`name` is 16 hex characters, new for every execution; `now` is this machine's clock in UTC.
+
+    `event` writes a log event, and raises when the run must stop. `committed` is the ledger's entry of this run.
+    """
 
     order: RunOrder
     batch_id: str
@@ -34,6 +38,7 @@ class Execution:
     steps: dict[str, float] = field(default_factory=dict[str, float])
     plan: RunPlan | None = None
     problems: tuple[str, ...] = ()
+    committed: LedgerEntry | None = None
 
     @contextmanager
     def step(self, name: str) -> Generator[None]:

@@ -7,11 +7,14 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from pyspark.sql import SparkSession
 
 from spark_entry.adapters.registry import driver_packages
 from spark_entry.batch import Batch
-from spark_entry.events import to_standard_output, write_event
+from spark_entry.events import JsonLines, send_to, take_standard_output, write_event
 from spark_entry.local_session import build_session
 from spark_entry.redacted_log import redacted_standard_error
 from spark_entry.secrets import Secrets, find_secrets
@@ -28,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     secrets: list[Secrets] = []
     with redacted_standard_error(lambda line: secrets[0].redact(line) if secrets else line):
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-        to_standard_output()
+        send_to(JsonLines(take_standard_output()))
         return _run(path, secrets)
 
 
@@ -38,18 +41,36 @@ def _run(path: Path, secrets: list[Secrets]) -> int:
         manifest = read_manifest(path)
         spark = build_session(driver_packages(manifest.connections.values()), f"uds {manifest.batch_id[:12]}")
     except SyncError as error:
-        logging.getLogger("uds.engine").exception("the batch could not start")
-        write_event("batch.failed", code=error.code, message=error.message, remedy=error.remedy)
+        report_failed_start(path, error)
         return 1
-    results = path.parent / "results"
-    results.mkdir(exist_ok=True)
-    write_event("batch.started", batch_id=manifest.batch_id, runs=len(manifest.runs), spark=spark.version)
     secrets.append(find_secrets())
-    Batch(spark, manifest, secrets[0], lambda result: write_result(results, result)).run()
-    write_event("batch.finished", batch_id=manifest.batch_id)
+    run_batch(spark, manifest, path, secrets[0])
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         spark.stop()
     return 0
+
+
+def report_failed_start(path: Path, error: SyncError) -> None:
+    """Say why no run of the batch could begin."""
+    logging.getLogger("uds.engine").error("the batch could not start", exc_info=error)
+    write_event("batch.failed", batch_id=path.parent.name, code=error.code, message=error.message, remedy=error.remedy)
+
+
+def run_batch(
+    spark: SparkSession,
+    manifest: Manifest,
+    path: Path,
+    secrets: Secrets,
+    begun: Callable[[Callable[[], None]], None] = lambda _: None,
+) -> None:
+    """Run the batch of the manifest at `path`; returns when every result is written. `begun` gets what stops it."""
+    results = path.parent / "results"
+    results.mkdir(exist_ok=True)
+    write_event("batch.started", batch_id=manifest.batch_id, runs=len(manifest.runs), spark=spark.version)
+    batch = Batch(spark, manifest, secrets, lambda result: write_result(results, result), path.parent / "stop")
+    begun(batch.stop)
+    batch.run()
+    write_event("batch.finished", batch_id=manifest.batch_id)
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -14,6 +14,7 @@ from spark_entry.load import LOST_DIGITS_MARK, NULL_KEY_MARK
 from spark_entry.names import resolve_names
 from spark_entry.schema import UNFIT_MARK
 from spark_entry.start import effective_kind, own_entry
+from spark_entry.stops import EngineStopped, RunStopped
 from sync_core.domain.errors import FenceLost, PermanentError, SyncError
 from sync_core.domain.run import Action, Outcome, RowCounts, RunError, RunResult, Seconds
 
@@ -36,13 +37,14 @@ def report(
     order = execution.order
     entries, blind = _ledger_now(execution)
     entry = own_entry(order, entries) if action is Action.RUN else None
+    execution.committed = entry if entry and entry.run_key == order.run_key else None
     rows = execution.rows
     if error is not None:
         outcome = _outcome_of(error, entry)
-    if outcome in (Outcome.FAILED, Outcome.SUPERSEDED):
+    if outcome in (Outcome.FAILED, Outcome.SUPERSEDED, Outcome.CANCELLED):
         rows = replace(rows, inserted=0, updated=0, deleted=0)
     elif error is not None and entry is not None:
-        rows = RowCounts(inserted=entry.rows if entry.run_key == order.run_key else 0)
+        rows = RowCounts(inserted=execution.committed.rows if execution.committed else 0)
     ledger = entries[0] if entries else None
     finished = execution.now()
     total = (finished - started).total_seconds()
@@ -60,7 +62,7 @@ def report(
         seen=execution.seen,
         window=execution.window,
         rows=rows,
-        counted_generation=entry.generation if entry and entry.run_key == order.run_key else None,
+        counted_generation=execution.committed.generation if execution.committed else None,
         seconds=Seconds(round(total, 3), dict(execution.steps)),
         schema_changes=execution.schema_changes,
         notes=tuple(execution.notes),
@@ -71,7 +73,7 @@ def report(
         started_at=started,
         finished_at=finished,
     )
-    if error is not None and outcome is Outcome.FAILED:
+    if error is not None and outcome in (Outcome.FAILED, Outcome.CANCELLED):
         result = replace(result, error=_describe(execution, error, redact))
     elif isinstance(error, FenceLost):
         result = replace(
@@ -98,6 +100,8 @@ def _outcome_of(error: BaseException, entry: LedgerEntry | None) -> Outcome:
         return Outcome.SUCCEEDED
     if isinstance(error, FenceLost):
         return Outcome.SUPERSEDED
+    if isinstance(error, RunStopped | EngineStopped):
+        return Outcome.CANCELLED
     return Outcome.FAILED
 
 

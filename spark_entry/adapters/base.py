@@ -301,6 +301,13 @@ class DatabaseAdapter(ABC):
         """What an error raised inside a Spark job means in this database's terms; None when it is none of its own."""
         return None
 
+    def interrupt(self) -> None:
+        """Make what runs on held connections fail soon: the run must stop. Spark jobs are not the adapter's to stop.
+
+        Called by another thread, and again while the run goes on. Never raises, never touches a commit in progress.
+        """
+        return
+
     def close(self) -> None:
         """Give up held connections and snapshots. Never raises."""
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -59,6 +60,9 @@ class HeldConnection:
     def __init__(self, gateway: Any, connection: Any) -> None:
         self._gateway = gateway
         self._connection = connection
+        self._changing = threading.Lock()
+        self._in_progress: Any = None
+        self._cancelled: Any = None
 
     def query(self, statement: str, *values: str | int | None) -> list[Row]:
         """All rows of a small result."""
@@ -179,6 +183,22 @@ class HeldConnection:
         with _faults(self._gateway):
             self._connection.setAutoCommit(False)
 
+    def interrupt(self) -> None:
+        """Make a statement in progress fail: cancel it, or break the connection when it goes on in spite of that.
+
+        Called by another thread. A commit is not interrupted: it is short, and only its end tells what it came to.
+        """
+        with self._changing:
+            statement, again = self._in_progress, self._in_progress is self._cancelled
+            self._cancelled = statement
+            if statement is None:
+                return
+            with suppress(Py4JError):
+                if again:
+                    self._connection.abort(self._gateway.jvm.java.util.concurrent.ForkJoinPool.commonPool())
+                else:
+                    statement.cancel()
+
     def close(self) -> None:
         """Give the connection up. A server that has gone already does not matter any more."""
         with suppress(Py4JError):
@@ -202,10 +222,17 @@ class HeldConnection:
                         statement.setLong(index, value)
                     else:
                         statement.setString(index, value)
+                self._enter(statement)
                 yield lambda rows: statement.executeQuery() if rows else statement.executeUpdate()
             finally:
+                # Waits for a cancellation that is on its way, lest it hit the next statement.
+                self._enter(None)
                 with suppress(Py4JError):
                     statement.close()
+
+    def _enter(self, statement: Any) -> None:
+        with self._changing:
+            self._in_progress = statement
 
 
 def connect(spark: SparkSession, driver: str, url: str, properties: Mapping[str, str]) -> HeldConnection:

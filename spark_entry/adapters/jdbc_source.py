@@ -88,6 +88,11 @@ class JdbcSource(DatabaseAdapter):
             self._held = self.open()
         return self._held
 
+    def interrupt(self) -> None:
+        for connection in (self._held, self._snapshot):
+            if connection is not None:
+                connection.interrupt()
+
     def close(self) -> None:
         self.end_snapshot()
         if self._held is not None:

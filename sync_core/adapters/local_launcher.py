@@ -68,39 +68,54 @@ class LocalLauncher:
     def launch(self, batch_id: str, manifest: str, compute: str = "default") -> str:
         reserved = batch_id in self._reserved
         started = batch_id in self._processes or (self.folder / batch_id / "engine.pid").exists()
-        if started or (not reserved and self.state(batch_id).status is LaunchStatus.RUNNING):
+        if started or (not reserved and self.is_locked(batch_id)):
             return batch_id
         with nullcontext() if reserved else self.reserve(batch_id):
-            self._start(batch_id, manifest, self._reserved[batch_id])
+            # Asked again: another process may have started it, and it may have ended, before the lock was taken.
+            if not (self.folder / batch_id / "engine.pid").exists():
+                self.start(batch_id, manifest, self._reserved[batch_id])
         return batch_id
 
-    def _start(self, batch_id: str, manifest: str, lock: int) -> None:
-        folder = self.folder / batch_id
+    def start(self, batch_id: str, manifest: str, lock: int) -> None:
+        """Start the engine, which holds `lock` from now on."""
         try:
-            with (folder / "engine.log").open("ab") as log, (folder / "events.jsonl").open("ab") as events:
-                self._processes[batch_id] = process = subprocess.Popen(
-                    [*self.command, "--manifest", manifest],
-                    stdin=subprocess.DEVNULL,
-                    stdout=events,
-                    stderr=log,
-                    pass_fds=(lock,),
-                    start_new_session=True,
-                )
-            (folder / "engine.pid").write_text(str(process.pid))
+            self._start(batch_id, manifest, lock)
         except OSError as error:
             if batch_id in self._processes:
-                raise _unusable(folder, error) from error
+                raise _unusable(self.folder / batch_id, error) from error
             raise PermanentError(
                 "launch.failed",
                 f"The engine {self.command[0]} cannot be started: {error.strerror}.",
                 "Check UDS_ENGINE, or install uds anew.",
             ) from error
 
+    def _start(self, batch_id: str, manifest: str, lock: int) -> None:
+        folder = self.folder / batch_id
+        with (folder / "engine.log").open("ab") as log, (folder / "events.jsonl").open("ab") as events:
+            self._processes[batch_id] = process = subprocess.Popen(
+                [*self.command, "--manifest", manifest],
+                stdin=subprocess.DEVNULL,
+                stdout=events,
+                stderr=log,
+                pass_fds=(lock,),
+                start_new_session=True,
+            )
+        (folder / "engine.pid").write_text(str(process.pid))
+
     def state(self, launch_id: str) -> LaunchState:
+        locked = self.is_locked(launch_id)
+        if locked is None:
+            return LaunchState(LaunchStatus.UNKNOWN, "its run folder is gone")
+        if locked:
+            return LaunchState(LaunchStatus.RUNNING)
+        return LaunchState(LaunchStatus.ENDED, self._reason(launch_id))
+
+    def is_locked(self, launch_id: str) -> bool | None:
+        """Whether an engine, or who reserves its place, lives; None when there never was one."""
         try:
             lock = (self.folder / launch_id / "engine.lock").open("rb")
         except (FileNotFoundError, NotADirectoryError):
-            return LaunchState(LaunchStatus.UNKNOWN, "its run folder is gone")
+            return None
         except OSError as error:
             raise _unusable(self.folder / launch_id, error) from error
         with lock:
@@ -108,8 +123,12 @@ class LocalLauncher:
                 # Shared: two who look at once must not take each other for the engine.
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return LaunchState(LaunchStatus.RUNNING)
-        return LaunchState(LaunchStatus.ENDED, self._reason(launch_id))
+                return True
+        return False
+
+    def batch_of(self, launch_id: str) -> str | None:
+        known = launch_id not in ("", ".", "..") and "/" not in launch_id and (self.folder / launch_id).is_dir()
+        return launch_id if known else None
 
     def batch_of(self, launch_id: str) -> str | None:
         # A launch id comes from outside: a path in it must not lead elsewhere.
@@ -136,7 +155,7 @@ class LocalLauncher:
         pid = process.pid if process else self._pid(launch_id)
         if pid is None or self._has_ended(launch_id):
             return
-        _signal(pid, signal.SIGTERM)
+        self._ask_to_end(pid)
         deadline = time.monotonic() + GRACE_SECONDS
         while not self._has_ended(launch_id):
             if time.monotonic() > deadline:
@@ -145,11 +164,18 @@ class LocalLauncher:
         # The JVM outlives its Python by a moment; nothing of the group may write any more.
         _signal(pid, signal.SIGKILL)
 
+    def _ask_to_end(self, pid: int) -> None:
+        _signal(pid, signal.SIGTERM)
+
     def _has_ended(self, launch_id: str) -> bool:
         process = self._processes.get(launch_id)
         if process is not None:
             return process.poll() is not None
-        return self.state(launch_id).status is not LaunchStatus.RUNNING
+        return not self.is_locked(launch_id)
+
+    def _process_of(self, launch_id: str) -> subprocess.Popen[bytes] | None:
+        """The process whose end was the batch's end; None when another process started it."""
+        return self._processes.get(launch_id)
 
     def _pid(self, launch_id: str) -> int | None:
         try:
@@ -167,10 +193,10 @@ class LocalLauncher:
             for event in map(_parse, events):
                 if event is not None and event["event"] == "batch.failed":
                     return f"{event.get('message', '')} {event.get('remedy', '')}".strip()
-        process = self._processes.get(launch_id)
+        process = self._process_of(launch_id)
         error = _last_error(folder / "engine.log")
         said = f", its last error was {error}" if error else ""
-        return f"{_ending(process.returncode if process else None)}{said}; its log is {folder / 'engine.log'}"
+        return f"{_ending(process.poll() if process else None)}{said}; its log is {folder / 'engine.log'}"
 
 
 def _last_error(log: Path) -> str:

@@ -38,16 +38,11 @@ class LocalRunFolder:
     def read_result(self, batch_id: str, run_key: str) -> RunResult | None:
         return _read(RunResult, self.batch(batch_id) / "results" / f"{run_key}.json")
 
-    def ask_to_stop(self, batch_id: str, run_key: str) -> None:
-        path = self.batch(batch_id) / "stop" / run_key
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        except OSError as error:
-            raise _unwritable(path.parent, error) from error
-
     def discard(self, batch_id: str) -> None:
         shutil.rmtree(self.batch(batch_id), ignore_errors=True)
+
+    def ask_to_stop(self, batch_id: str, run_key: str) -> None:
+        _write_once(self.batch(batch_id) / "stop" / run_key, {})
 
     def forget(self, before: datetime, kept: set[str]) -> int:
         if not self.folder.exists():

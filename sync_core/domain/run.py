@@ -126,16 +126,20 @@ class RunOrder:
 
 @dataclass(frozen=True)
 class AuditPlace:
-    """Where the engine appends its audit tables: a catalog's schema, or a folder."""
+    """Where the engine keeps the tables `sync_runs` and `sync_watermarks`: in `catalog`.`schema`, or in the folder `path`.
+
+    Rows older than `kept_days` are deleted.
+    """
 
     catalog: str | None = None
     schema: str | None = None
     path: str | None = None
+    kept_days: int = 400
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All the engine needs for a batch. It holds references to secrets, never secrets."""
+    """All the engine needs for a batch. It holds references to secrets, never secrets. `audit` None: no audit rows."""
 
     batch_id: str
     connections: Mapping[str, Connection]

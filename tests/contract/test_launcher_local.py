@@ -1,4 +1,4 @@
-"""What the LocalEngine does beyond what every Launcher does. The engine is tests/support/fake_engine.py."""
+"""What a LocalEngine does beyond what every Launcher does, cold and warm. The engine is tests/support/fake_engine.py, kept warm by fake_server.py."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from typing import Any
 
 import pytest
 
-from sync_core.adapters import local_launcher
+from sync_core.adapters import local_launcher, warm_launcher
 from sync_core.adapters.local_launcher import LocalLauncher
 from sync_core.adapters.local_run_folder import LocalRunFolder
+from sync_core.adapters.warm_launcher import WarmLauncher
 from sync_core.domain.errors import PermanentError, RetryableError
-from sync_core.domain.run import Manifest
+from sync_core.domain.run import Manifest, RunKind, RunOrder
 from sync_core.ports import LaunchStatus
+from tests.support.flows import pipeline
 
-ENGINE = [sys.executable, str(Path(__file__).parent.parent / "support/fake_engine.py")]
+SUPPORT = Path(__file__).parent.parent / "support"
+ENGINE = [sys.executable, str(SUPPORT / "fake_engine.py")]
+WARM = [sys.executable, "-m", "tests.support.fake_server"]
 
 
 @pytest.fixture
@@ -29,24 +33,33 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(params=["local", "warm"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture
-def open_launcher(place: Path) -> Generator[Callable[[], LocalLauncher]]:
+def open_launcher(place: Path, kind: str) -> Generator[Callable[[], LocalLauncher]]:
     """Opens a launcher on the same folder each time, as another process would; ends what is left at the end."""
     made: list[LocalLauncher] = []
 
     def make() -> LocalLauncher:
-        made.append(LocalLauncher(place / "runs", ENGINE))
+        made.append(LocalLauncher(place / "runs", ENGINE) if kind == "local" else WarmLauncher(place / "runs", WARM))
         return made[-1]
 
     yield make
     for launcher in made:
+        if isinstance(launcher, WarmLauncher):
+            launcher.stop()
+            continue
         for batch in list(launcher._processes):
             os.killpg(launcher._processes[batch].pid, signal.SIGKILL) if not launcher._has_ended(batch) else None
             launcher._processes[batch].wait()
 
 
 def manifest(place: Path) -> str:
-    return LocalRunFolder(place / "runs").write_manifest(Manifest("batch", {}, ()))
+    order = RunOrder("key", pipeline(), RunKind.INCREMENTAL)
+    return LocalRunFolder(place / "runs").write_manifest(Manifest("batch", {}, (order,)))
 
 
 def follow(launcher: LocalLauncher) -> tuple[list[str], str]:
@@ -72,13 +85,15 @@ def test_events_come_as_they_happen_and_the_rest_goes_to_the_log(
 
     def release(event: dict[str, Any]) -> None:
         events.append(event["event"])
-        assert launcher.state(launch_id).status is LaunchStatus.RUNNING
-        (place / "release").touch()
+        if event["event"] == "batch.started":
+            assert launcher.state(launch_id).status is LaunchStatus.RUNNING
+            (place / "release").touch()
 
     assert launcher.follow(launch_id, release).status is LaunchStatus.ENDED
-    assert events == ["batch.started"]
+    assert events[0] == "batch.started"
     assert "a line of the log" in (place / "runs/batch/engine.log").read_text()
-    assert "what Spark prints" in (place / "runs/batch/events.jsonl").read_text()
+    assert launcher.batch_of(launch_id) == "batch"
+    assert [launcher.batch_of(name) for name in ("other", "", "..", "../runs")] == [None] * 4
 
 
 def test_p21_many_launches_of_a_batch_start_it_once(
@@ -89,7 +104,7 @@ def test_p21_many_launches_of_a_batch_start_it_once(
     path = manifest(place)
     assert one.launch("batch", path) == one.launch("batch", path) == two.launch("batch", path)
     (place / "release").touch()
-    assert follow(two)[0] == ["batch.started"]
+    assert follow(two)[0][0] == "batch.started"
     follow(one)
     assert two.launch("batch", path) == open_launcher().launch("batch", path)
     assert (place / "started").read_text().splitlines() == ["batch"]
@@ -144,6 +159,7 @@ def test_cancel_returns_when_it_cannot_write_any_more(
 ) -> None:
     monkeypatch.setenv("UDS_FAKE", how)
     monkeypatch.setattr(local_launcher, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(warm_launcher, "STOP_SECONDS", 0.2 if how == "stubborn" else 60)
     launcher = open_launcher()
     launcher.launch("batch", manifest(place))
     wait_until_waiting(place)
@@ -196,8 +212,9 @@ def test_a_reservation_dies_with_its_process(place: Path, open_launcher: Callabl
     assert open_launcher().state("batch").status is LaunchStatus.ENDED
 
 
-def test_a_command_that_is_not_there(place: Path) -> None:
-    launcher = LocalLauncher(place / "runs", ["/nowhere/engine"])
+@pytest.mark.parametrize("make", [LocalLauncher, WarmLauncher])
+def test_a_command_that_is_not_there(place: Path, make: type[LocalLauncher]) -> None:
+    launcher = make(place / "runs", ["/nowhere/engine"])
     with pytest.raises(PermanentError, match="/nowhere/engine cannot be started: No such file"):
         launcher.launch("batch", manifest(place))
     assert launcher.state("batch").status is LaunchStatus.ENDED

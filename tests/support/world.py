@@ -69,6 +69,7 @@ class InProcessLauncher(LocalLauncher):
                 read_manifest(path),
                 Secrets(self._environment),
                 lambda result: write_result(results, result),
+                path.parent / "stop",
             ).run()
         return batch_id
 
