@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from spark_entry.adapters.registry import known_driver_packages
 from spark_entry.local_session import build_session
 from sync_core.demo.servers import H2_PACKAGE, H2Server, PostgresServer
 from tests.support.world import World, watch_events
+
+# Each test runs for seconds: better compiled code would never pay for itself. Engines in processes of their own inherit it.
+os.environ.setdefault("UDS_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 
 @pytest.fixture(scope="session")
