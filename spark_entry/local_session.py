@@ -65,6 +65,7 @@ def _local(packages: list[str], application: str) -> SparkSession:
     if not logging.exists() or logging.read_text(encoding="utf-8") != LOGGING:
         logging.write_text(LOGGING, encoding="utf-8")
     java = f"-Duser.timezone=UTC -Dlog4j2.configurationFile={logging.as_uri()} -Dderby.system.home={folder}"
+    java = f"{java} {os.environ.get('UDS_JAVA_OPTIONS', '')}".strip()
     builder = SparkSession.builder.appName(application).master(os.environ.get("UDS_SPARK_MASTER", "local[*]"))
     settings = {
         "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeIs, cast
+from typing import Any, TypeGuard, cast
 
 from sync_core.domain.codec import from_json, to_json
 from sync_core.domain.errors import ConfigError
@@ -63,7 +63,7 @@ def decode_request(body: str) -> SyncRequest:
             f"unknown keys {', '.join(unknown)[:200]}",
             "Known are request_id, pipelines, kind, since, until, requested_by.",
         )
-    identity, names = data.get("request_id"), data.get("pipelines")
+    identity, names = data.get("request_id"), cast("object", data.get("pipelines"))
     if not isinstance(identity, str) or not 1 <= len(identity) <= LONGEST_ID or not identity.isprintable():
         raise _wrong(f"request_id must be text of 1 to {LONGEST_ID} characters", "Give each request an id of its own.")
     if not _is_texts(names) or len(names) > MOST_NAMES:
@@ -117,7 +117,7 @@ def _object(body: str, code: str) -> dict[str, Any]:
     return cast("dict[str, Any]", data)
 
 
-def _is_texts(value: object) -> TypeIs[list[str]]:
+def _is_texts(value: object) -> TypeGuard[list[str]]:
     items = cast("list[object]", value) if isinstance(value, list) else []
     return bool(items) and all(isinstance(item, str) and 0 < len(item) <= 200 for item in items)
 

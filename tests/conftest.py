@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -17,6 +18,8 @@ from tests.support.databricks_api import DatabricksApi
 from tests.support.world import World, watch_events
 
 FAKE_ENGINE = (sys.executable, str(Path(__file__).parent / "support/fake_engine.py"), "--manifest", "{manifest}")
+# Each test runs for seconds: better compiled code would never pay for itself. Engines in processes of their own inherit it.
+os.environ.setdefault("UDS_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 
 @pytest.fixture(scope="session")

@@ -127,10 +127,6 @@ class LocalLauncher:
         return False
 
     def batch_of(self, launch_id: str) -> str | None:
-        known = launch_id not in ("", ".", "..") and "/" not in launch_id and (self.folder / launch_id).is_dir()
-        return launch_id if known else None
-
-    def batch_of(self, launch_id: str) -> str | None:
         # A launch id comes from outside: a path in it must not lead elsewhere.
         name = launch_id == Path(launch_id).name and launch_id not in ("", "..")
         return launch_id if name and self.state(launch_id).status is not LaunchStatus.UNKNOWN else None

@@ -259,4 +259,14 @@ _REST = """\
 - In `incremental` mode without `merge_keys`, functions that give another value each time (`rand()`, `uuid()`,
   `current_timestamp()`, …) are a fault in `filter` and `derive`: loaded rows could not be recognised.
 - No two pipelines write one table, whatever the names of their connections, and none writes the table it reads.
+
+## Environment variables of the engine on this machine
+
+| variable | default | meaning |
+|---|---|---|
+| `UDS_SECRET_<SCOPE>_<KEY>` | | the secret that `secret_scope` and `secret_key` name, in capitals, other characters as `_` |
+| `UDS_DRIVER_MEMORY` | a quarter of the machine's, 1 to 8 GiB | memory of Spark's driver, such as `3g` |
+| `UDS_SPARK_MASTER` | `local[*]` | where Spark runs, and on how many cores |
+| `UDS_JAVA_OPTIONS` | | more options for its Java. `-XX:TieredStopAtLevel=1` makes runs of a few seconds shorter, long ones longer |
+| `UDS_ENGINE` | this installation's | the command that starts the engine |
 """

@@ -17,6 +17,9 @@ from sync_core.domain.run import RunResult
 
 STOP_SECONDS = 20
 
+SHORT_RUNS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Eight engines run for some seconds each: better compiled code would never pay for itself."""
+
 
 @dataclass(frozen=True)
 class Programs:
@@ -49,7 +52,7 @@ class Programs:
         """The JSON document that a program prints. Whatever interrupts the wait stops the program too."""
         process = subprocess.Popen(
             command,
-            env={**os.environ, **self.secrets, **more},
+            env={"UDS_JAVA_OPTIONS": SHORT_RUNS, **os.environ, **self.secrets, **more},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

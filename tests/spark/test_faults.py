@@ -109,7 +109,7 @@ def test_the_live_check_names_missing_privileges(world: World) -> None:
         f"CREATE TABLE {world.target}.orders (id bigint PRIMARY KEY, name text, at timestamp)",
         f"GRANT SELECT ON {world.target}.orders TO {user}",
     )
-    world.secrets["UDS_SECRET_TESTS_USER"] = "weak-&-able"
+    world.secrets["UDS_SECRET_TESTS_USER"] = "weak-&-able"  # pragma: allowlist secret
     weak = replace(world.connections["postgresql"], username=user, secret=SecretReference("tests", "user"))
     pipeline = replace(world.pipeline("postgresql"), target=Target("postgresql", "orders"))
     order = RunOrder(secrets.token_hex(32), pipeline, RunKind.INCREMENTAL)

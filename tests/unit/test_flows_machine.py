@@ -12,11 +12,12 @@ from hypothesis.strategies import DataObject, data, integers, sampled_from
 
 from sync_core.adapters.local_run_folder import LocalRunFolder
 from sync_core.adapters.sqlite_store import SqliteStore
-from sync_core.complete import complete, engine_died, fail
+from sync_core.close import engine_died, fail
+from sync_core.complete import complete_run
 from sync_core.domain.errors import RetryableError
 from sync_core.domain.run import RunKind, RunRecord, make_batch_id, make_run_key
 from sync_core.domain.watermark import CursorType, Watermark
-from sync_core.launch import launch_batch
+from sync_core.launch import Stage, launch_batch
 from sync_core.operate import change_watermark
 from sync_core.request import Asked, request_run
 from tests.support.flows import CONNECTIONS, InProcess, World, pipeline
@@ -49,7 +50,11 @@ class Flows(RuleBasedStateMachine):
     @rule(kind=sampled_from([RunKind.INCREMENTAL, RunKind.FULL_REFRESH]))
     def request(self, kind: RunKind) -> None:
         occasion = str(len(self.asked))
-        self.deliver(Asked("orders", make_run_key("orders", occasion, 1), occasion, kind))
+        self.deliver(
+            Asked(
+                "orders", make_run_key("orders", occasion, 1), occasion, kind, requested=kind is not RunKind.INCREMENTAL
+            )
+        )
 
     @precondition(lambda self: bool(self.asked))
     @rule(given=data())
@@ -73,24 +78,22 @@ class Flows(RuleBasedStateMachine):
     def launch(self, given: DataObject) -> None:
         run = self.any_run(given)
         if run is not None:
-            launch_batch(
-                self.store, self.folder, self.launcher, run.batch_id, [run],
-                {"orders": pipeline()}, CONNECTIONS, self.now,
-            )  # fmt: skip
+            stage = Stage(self.store, self.folder, self.launcher, {"orders": pipeline()}, CONNECTIONS)
+            launch_batch(stage, run.batch_id, [("orders", run.run_key)], self.now)
 
     @precondition(lambda self: bool(self.asked))
     @rule(given=data())
     def complete(self, given: DataObject) -> None:
         run = self.any_run(given)
         if run is not None:
-            complete(self.store, self.folder, "orders", run.run_key, self.now)
+            complete_run(self.store, self.folder, run, None, self.now)
 
     @precondition(lambda self: bool(self.asked))
     @rule(given=data())
     def presume_dead(self, given: DataObject) -> None:
         run = self.any_run(given)
         if run is not None:
-            fail(self.store, "orders", run.run_key, engine_died("orders", "presumed dead"), self.now)
+            fail(self.store, "orders", run.run_key, engine_died("orders", "presumed dead"), self.now, None)
 
     @rule(more=integers(1, 3))
     def rows_arrive(self, more: int) -> None:
