@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from spark_entry.adapters.registry import known_driver_packages
 from spark_entry.local_session import build_session
 from sync_core.demo.servers import H2_PACKAGE, H2Server, PostgresServer
+from tests.support.service_bus import ServiceBusBroker
 from tests.support.world import World, watch_events
 
 
@@ -24,6 +25,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[PostgresServ
 def h2(tmp_path_factory: pytest.TempPathFactory) -> Generator[H2Server]:
     with H2Server(tmp_path_factory.mktemp("h2")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def service_bus() -> Generator[ServiceBusBroker]:
+    """A broker that has the queue `sync-rejected`; a test makes its own queues in it."""
+    with ServiceBusBroker() as broker:
+        yield broker
 
 
 @pytest.fixture(scope="session")

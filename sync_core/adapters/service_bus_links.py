@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,6 +48,29 @@ PAUSES = (0.0, 0.5, 2.0)
 """Seconds before each further try: at once for a link that the service closed while it was idle, then with backoff."""
 
 
+class _Turn:
+    """A lock whose urgent takers go first: a renewal must not wait behind everyone who asks for the next message."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken = False
+        self._urgent = 0
+
+    @contextmanager
+    def take(self, *, urgent: bool) -> Generator[None]:
+        with self._changed:
+            self._urgent += urgent
+            self._changed.wait_for(lambda: not self._taken and (urgent or not self._urgent))
+            self._urgent -= urgent
+            self._taken = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken = False
+                self._changed.notify_all()
+
+
 class Link[Handler: (ServiceBusSender, ServiceBusReceiver)]:
     """One sender or receiver, opened when it is first used and kept: each has a connection of its own.
 
@@ -58,13 +82,13 @@ class Link[Handler: (ServiceBusSender, ServiceBusReceiver)]:
         self._queue = queue
         self._role = role
         self._make = make
-        self._lock = threading.Lock()
+        self._turn = _Turn()
         self._handler: Handler | None = None
         self._transport: Any = None
 
-    def use[Result](self, work: Callable[[Handler], Result]) -> Result:
+    def use[Result](self, work: Callable[[Handler], Result], *, urgent: bool = False) -> Result:
         """Do work that may be done twice. Raises SyncError, and VOID's errors as they are."""
-        with self._lock:
+        with self._turn.take(urgent=urgent):
             for pause in (*PAUSES, None):
                 try:
                     return work(self._opened())
@@ -79,7 +103,7 @@ class Link[Handler: (ServiceBusSender, ServiceBusReceiver)]:
         raise AssertionError("the last try returns or raises")
 
     def close(self) -> None:
-        with self._lock:
+        with self._turn.take(urgent=True):
             self._discard()
 
     def _opened(self) -> Handler:
@@ -240,7 +264,7 @@ class HeldMessages:
                 receiver.renew_message_lock(held.message)
 
         try:
-            held.link.use(renew)
+            held.link.use(renew, urgent=True)
         except (SyncError, *VOID):
             # Whoever holds it finds out when it ends it: the receipt is void by then.
             self.drop(receipt)

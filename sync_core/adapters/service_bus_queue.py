@@ -6,6 +6,7 @@ How long a key is remembered, how long a lock lasts and how often a message is d
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Callable
@@ -204,17 +205,13 @@ class ServiceBusQueue:
         if self._closed:
             raise PermanentError("queue.closed", "The connection to Service Bus is closed.", "Open another one.")
 
-    def _end(
-        self, message: Message, act: Callable[[ServiceBusReceiver, ServiceBusReceivedMessage], None]
-    ) -> None:
+    def _end(self, message: Message, act: Callable[[ServiceBusReceiver, ServiceBusReceivedMessage], None]) -> None:
         """Settle what is still held; by its lock token where the link it came over is gone."""
         held = self._held.get(message.receipt)
         if held is None:
             return
-        try:
-            held.link.use(lambda receiver: act(receiver, held.message))
-        except VOID:
-            pass
+        with contextlib.suppress(*VOID):
+            held.link.use(lambda receiver: act(receiver, held.message), urgent=True)
         self._held.drop(message.receipt)
 
     def _peek(

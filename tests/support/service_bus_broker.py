@@ -23,14 +23,14 @@ import sys
 import threading
 import time
 import urllib.parse
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from proton import UNDESCRIBED, Array, Condition, Data, Delivery, Endpoint, Handler, Link, Message, Terminus, symbol
+from proton import Condition, Delivery, Endpoint, Handler, Link, Message, Terminus, symbol
 from proton.reactor import Container
 
-from tests.support.service_bus_entities import BrokerQueue, Fault, milliseconds
+from tests.support.service_bus_entities import BrokerQueue, Fault
+from tests.support.service_bus_operations import OPERATIONS
 
 SESSION_FILTER = "com.microsoft:session-filter"
 LOCKED_UNTIL = "com.microsoft:locked-until-utc"
@@ -266,7 +266,7 @@ class Broker(Handler):
             delivery.update(Delivery.ACCEPTED)
         except Fault as fault:
             # The SDK reads condition, description and info of a rejected send, and waits for ever without the third.
-            info = {symbol("tracking-id"): "stand-in"}
+            info: Any = {symbol("tracking-id"): "stand-in"}
             delivery.local.condition = Condition(fault.condition, str(fault), info)
             delivery.update(Delivery.REJECTED)
         delivery.settle()
@@ -344,7 +344,9 @@ class Broker(Handler):
         """What a shared access signature allows; None when it is not one of ours."""
         if not self._keys:
             return {"send", "listen"}
-        fields = dict(pair.split("=", 1) for pair in token.removeprefix("SharedAccessSignature ").split("&") if "=" in pair)
+        fields = dict(
+            pair.split("=", 1) for pair in token.removeprefix("SharedAccessSignature ").split("&") if "=" in pair
+        )
         known = self._keys.get(urllib.parse.unquote(fields.get("skn", "")))
         if known is None:
             return None
@@ -353,85 +355,22 @@ class Broker(Handler):
         return set(known["rights"]) if expected == urllib.parse.unquote(fields.get("sig", "")) else None
 
     def _manage(self, link: Any, request: Message, now: float) -> None:
-        operation = str(request.properties.get("operation", "")).rsplit(":", 1)[-1].replace("-", "_")
-        body = {str(name): value for name, value in (request.body or {}).items()}
+        properties: Any = request.properties
+        content: Any = request.body
+        operation = str(properties["operation"]).rsplit(":", 1)[-1]
+        body = {str(name): value for name, value in (content or {}).items()}
         try:
             self._require(link, "send" if "schedule" in operation else "listen")
             found = self._find(link.path.rsplit("/$management", 1)[0])
-            result = getattr(self, f"_do_{operation}")(found, body, now)
-            properties = {"statusCode": 204 if result is None else 200, "statusDescription": "OK"}
-            self._answer(link, request, properties, {} if result is None else result)
+            result = OPERATIONS[operation](found, body, now)
+            status = {"statusCode": 204 if result is None else 200, "statusDescription": "OK"}
+            self._answer(link, request, status, {} if result is None else result)
         except Fault as fault:
             code = 410 if "lost" in fault.condition else 401 if "unauthorized" in fault.condition else 404
-            properties = {"statusCode": code, "statusDescription": str(fault)}
-            self._answer(link, request, properties | {"errorCondition": symbol(fault.condition)}, {})
+            status = {"statusCode": code, "statusDescription": str(fault)}
+            self._answer(link, request, status | {"errorCondition": symbol(fault.condition)}, {})
         for one in self._all():
             self.deliver(one)
-
-    def _do_renew_lock(self, found: BrokerQueue, body: dict[str, Any], now: float) -> dict[str, Any]:
-        expirations: list[Any] = []
-        for token in _elements(body["lock-tokens"]):
-            message = found.held_by(uuid.UUID(str(token)))
-            message.locked_until = now + found.lock
-            expirations.append(milliseconds(message.locked_until))
-        return {"expirations": Array(UNDESCRIBED, Data.TIMESTAMP, *expirations)}
-
-    def _do_update_disposition(self, found: BrokerQueue, body: dict[str, Any], now: float) -> dict[str, Any]:
-        reason, text = body.get("deadletter-reason"), body.get("deadletter-description")
-        for token in _elements(body["lock-tokens"]):
-            found.settle(found.held_by(uuid.UUID(str(token))), str(body["disposition-status"]), reason, text)
-        return {}
-
-    def _do_schedule_message(self, found: BrokerQueue, body: dict[str, Any], now: float) -> dict[str, Any]:
-        numbers: list[int] = []
-        for item in body["messages"]:
-            raw = bytes({str(name): value for name, value in item.items()}["message"])
-            message = Message()
-            message.decode(raw)
-            numbers.append(found.put(raw, message, now) or 0)
-        return {"sequence-numbers": Array(UNDESCRIBED, Data.LONG, *numbers)}
-
-    def _do_cancel_scheduled_message(self, found: BrokerQueue, body: dict[str, Any], now: float) -> dict[str, Any]:
-        for number in body["sequence-numbers"].elements:
-            if found.messages.pop(number, None) is None:
-                raise Fault("com.microsoft:message-not-found", str(number))
-        return {}
-
-    def _do_peek_message(self, found: BrokerQueue, body: dict[str, Any], now: float) -> dict[str, Any] | None:
-        session = body.get("session-id")
-        numbers = [
-            number
-            for number, message in sorted(found.messages.items())
-            if number >= body["from-sequence-number"] and (not session or message.session == session)
-        ]
-        peeked = [{"message": found.messages[number].encode(locked=False)} for number in numbers[: body["message-count"]]]
-        return {"messages": peeked} if peeked else None
-
-    def _do_receive_by_sequence_number(self, found: BrokerQueue, body: dict[str, Any], now: float) -> dict[str, Any]:
-        received: list[dict[str, Any]] = []
-        for number in body["sequence-numbers"].elements:
-            message = found.messages.get(number)
-            if message is None or not message.deferred:
-                raise Fault("com.microsoft:message-not-found", str(number))
-            token = uuid.UUID(bytes_le=found.lock_message(message, now).encode())
-            received.append({"message": message.encode(locked=True), "lock-token": token})
-        return {"messages": received}
-
-    def _do_renew_session_lock(self, found: BrokerQueue, body: dict[str, Any], now: float) -> dict[str, Any]:
-        session = body["session-id"]
-        if session not in found.session_locks:
-            raise Fault("com.microsoft:session-lock-lost")
-        found.session_locks[session] = (found.session_locks[session][0], now + found.lock)
-        return {"expiration": milliseconds(now + found.lock)}
-
-    def _do_get_session_state(self, found: BrokerQueue, body: dict[str, Any], now: float) -> dict[str, Any]:
-        return {"session-state": found.session_state.get(body["session-id"])}
-
-    def _do_set_session_state(self, found: BrokerQueue, body: dict[str, Any], now: float) -> dict[str, Any]:
-        state = body["session-state"]
-        # A copy: proton hands out views of memory that it frees.
-        found.session_state[body["session-id"]] = None if state is None else bytes(state)
-        return {}
 
 
 def _path(address: str | None) -> str:
@@ -461,10 +400,6 @@ def _session_filter(link: Any) -> tuple[str | None] | None:
         return None
     wanted = filters[SESSION_FILTER]
     return (getattr(wanted, "value", wanted),)
-
-
-def _elements(tokens: Any) -> list[Any]:
-    return tokens.elements if isinstance(tokens, Array) else tokens
 
 
 def _split_batch(raw: bytes) -> list[bytes]:
