@@ -12,17 +12,13 @@ standard input.
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
-import hashlib
-import hmac
 import itertools
 import json
 import queue
 import sys
 import threading
 import time
-import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,8 +27,8 @@ from proton.reactor import Container
 
 from tests.support.service_bus_entities import BrokerQueue, Fault
 from tests.support.service_bus_operations import OPERATIONS
+from tests.support.service_bus_wire import SESSION_FILTER, rights_of, session_filter, split_batch
 
-SESSION_FILTER = "com.microsoft:session-filter"
 LOCKED_UNTIL = "com.microsoft:locked-until-utc"
 TICKS_OF_1970 = 621355968000000000
 MAX_MESSAGE_SIZE = 1024 * 1024
@@ -171,7 +167,7 @@ class Broker(Handler):
             return
         self._require(link, "listen")
         found = self._find(link.path)
-        wanted = _session_filter(link)
+        wanted = session_filter(link)
         if wanted is not None:
             if not found.needs_session:
                 raise Fault("amqp:not-allowed", "The queue has no sessions.")
@@ -305,7 +301,7 @@ class Broker(Handler):
         if len(raw) > self._max_message_size:
             raise Fault("amqp:link:message-size-exceeded", "The message is larger than the link's limit.")
         targets = self._topics.get(link.path) or [self._find(link.path)]
-        for one in _split_batch(raw) or [raw]:
+        for one in split_batch(raw) or [raw]:
             message = Message()
             message.decode(one)
             for target in targets:
@@ -332,27 +328,13 @@ class Broker(Handler):
             delivery.settle()
 
     def _sign_in(self, link: Any, request: Message) -> None:
-        rights = self._rights_of(str(request.body))
+        rights = rights_of(str(request.body), self._keys)
         if rights is None:
             text = "InvalidSignature: The token has an invalid signature."
             self._answer(link, request, {"status-code": 401, "status-description": text})
             return
         self._rights[link.connection._impl] = rights
         self._answer(link, request, {"status-code": 202, "status-description": "Accepted"})
-
-    def _rights_of(self, token: str) -> set[str] | None:
-        """What a shared access signature allows; None when it is not one of ours."""
-        if not self._keys:
-            return {"send", "listen"}
-        fields = dict(
-            pair.split("=", 1) for pair in token.removeprefix("SharedAccessSignature ").split("&") if "=" in pair
-        )
-        known = self._keys.get(urllib.parse.unquote(fields.get("skn", "")))
-        if known is None:
-            return None
-        signed = f"{fields.get('sr', '')}\n{fields.get('se', '')}".encode()
-        expected = base64.b64encode(hmac.digest(known["key"].encode(), signed, hashlib.sha256)).decode()
-        return set(known["rights"]) if expected == urllib.parse.unquote(fields.get("sig", "")) else None
 
     def _manage(self, link: Any, request: Message, now: float) -> None:
         properties: Any = request.properties
@@ -388,37 +370,6 @@ def _open(link: Any) -> None:
     link.source.copy(link.remote_source)
     link.target.copy(link.remote_target)
     link.open()
-
-
-def _session_filter(link: Any) -> tuple[str | None] | None:
-    """The session a receiver asks for, (None,) for the next one; None when it asks for none."""
-    data = link.remote_source.filter
-    data.rewind()
-    found = data.get_object() if data.next() else {}
-    filters = {str(name): value for name, value in found.items()} if isinstance(found, dict) else {}
-    if SESSION_FILTER not in filters:
-        return None
-    wanted = filters[SESSION_FILTER]
-    return (getattr(wanted, "value", wanted),)
-
-
-def _split_batch(raw: bytes) -> list[bytes]:
-    """The encoded messages of a batch (one data section each), none for a plain message."""
-    section = b"\x00\x53\x75"
-    position = raw.find(section)
-    messages: list[bytes] = []
-    while 0 <= position < len(raw) and raw[position : position + 3] == section:
-        kind = raw[position + 3]
-        if kind == 0xA0:
-            length, position = raw[position + 4], position + 5
-        elif kind == 0xB0:
-            length, position = int.from_bytes(raw[position + 4 : position + 8], "big"), position + 8
-        else:
-            return []
-        messages.append(raw[position : position + length])
-        position += length
-    whole = all(one[:2] == b"\x00\x53" and 0x70 <= one[2] <= 0x78 for one in messages)
-    return messages if whole else []
 
 
 def main() -> None:
