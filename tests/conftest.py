@@ -15,6 +15,7 @@ from spark_entry.local_session import build_session
 from sync_core.demo.servers import H2_PACKAGE, H2Server, PostgresServer
 from tests.support.azurite import Azurite
 from tests.support.databricks_api import DatabricksApi
+from tests.support.service_bus import ServiceBusBroker
 from tests.support.world import World, watch_events
 
 FAKE_ENGINE = (sys.executable, str(Path(__file__).parent / "support/fake_engine.py"), "--manifest", "{manifest}")
@@ -39,6 +40,13 @@ def azurite() -> Generator[Azurite]:
     """Azure Storage on loopback: tables, blobs and queues. A test makes tables and containers of its own in it."""
     with Azurite() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def service_bus() -> Generator[ServiceBusBroker]:
+    """A broker that has the queue `sync-rejected`; a test makes its own queues in it."""
+    with ServiceBusBroker() as broker:
+        yield broker
 
 
 @pytest.fixture(scope="session")

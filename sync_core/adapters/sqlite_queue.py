@@ -17,6 +17,8 @@ DUPLICATE_WINDOW = timedelta(minutes=10)
 DELIVERIES = 10
 """A message that was received this often without an end is dead-lettered."""
 
+MOST_DEAD_LETTERS = 100
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
@@ -74,10 +76,20 @@ class SqliteQueue:
     def dead_letter(self, message: Message, reason: str) -> None:
         self._end("UPDATE messages SET dead = ?, receipt = NULL WHERE receipt = ?", reason, message.receipt)
 
-    def dead_letters(self, queue: str) -> list[Message]:
-        statement = f"SELECT {_COLUMNS} FROM messages WHERE queue = ? AND dead IS NOT NULL ORDER BY number"
+    def reject(self, queue: str, body: str, key: str, reason: str) -> None:
+        statement = (
+            "INSERT INTO messages (queue, key, body, due, dead) SELECT ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM "
+            # Without a key of its own a message is known by what it says.
+            "messages WHERE queue = ? AND key = ? AND dead IS NOT NULL AND (key <> '' OR body = ?))"
+        )
         with self._file.transaction() as database:
-            return [_message(row) for row in database.execute(statement, (queue,)).fetchall()]
+            values = (queue, key, body, self._now().timestamp(), reason)
+            database.execute(statement, (*values, queue, key, body))
+
+    def dead_letters(self, queue: str) -> list[Message]:
+        statement = f"SELECT {_COLUMNS} FROM messages WHERE queue = ? AND dead IS NOT NULL ORDER BY number LIMIT ?"
+        with self._file.transaction() as database:
+            return [_message(row) for row in database.execute(statement, (queue, MOST_DEAD_LETTERS)).fetchall()]
 
     def _end(self, statement: str, *values: str | float) -> None:
         """Act on the message that still carries this receipt; a receipt is void once the message went to another."""

@@ -10,27 +10,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FLOWS = (
-    "due",
-    "tick",
-    "request",
-    "launch",
-    "complete",
-    "reconcile",
-    "watch",
-    "operate",
-    "retention",
-    "update",
-    "alert_delivery",
-)
+BELOW = ("update", "messages", "alert_delivery", "due")
+CLOSING = (*BELOW, "batches", "close", "outbox")
+FLOWS = {
+    "due": (), "update": (), "messages": (), "alert_delivery": (),
+    "batches": BELOW, "close": BELOW, "outbox": BELOW,
+    "request": CLOSING, "launch": CLOSING, "complete": CLOSING,
+    **dict.fromkeys(("tick", "reconcile", "watch", "operate"), (*CLOSING, "request", "launch", "complete")),
+}  # fmt: skip
+"""Each flow, and what of the others it is built on."""
+
 ENGINE = {"spark_entry", "sync_core.domain", "pyspark", "delta", "py4j"}
 
 ALLOWED = {
     "sync_core/domain": {"sync_core.domain"},
     "sync_core/ports.py": {"sync_core.domain"},
     **{
-        f"sync_core/{flow}.py": {"sync_core.domain", "sync_core.ports", "sync_core.update", "sync_core.due"}
-        for flow in FLOWS
+        f"sync_core/{flow}.py": {"sync_core.domain", "sync_core.ports", *(f"sync_core.{one}" for one in below)}
+        for flow, below in FLOWS.items()
     },
     "sync_core/due.py": {"sync_core.domain", "cronsim"},
     "spark_entry": ENGINE,
