@@ -5,7 +5,7 @@ Each door reads the clock once and calls one flow. Functions and `uds up` both c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from sync_core.domain.codec import to_json
 from sync_core.domain.connection import Channel, Connection
 from sync_core.domain.errors import ConfigError
 from sync_core.domain.pipeline import Pipeline
-from sync_core.domain.run import AuditPlace, PipelineRecord, Range, RunKind, RunRecord
+from sync_core.domain.run import AuditPlace, PipelineRecord, Range, RunKind, RunRecord, RunState
 from sync_core.domain.watermark import Watermark
 from sync_core.launch import Stage, launch
 from sync_core.messages import (
@@ -34,6 +34,7 @@ from sync_core.messages import (
 from sync_core.ports import AlertSink, Launcher, Queue, RunFolder, StateStore
 from sync_core.reconcile import reconcile
 from sync_core.request import Asked, ask, request
+from sync_core.retention import Retention, forget
 from sync_core.tick import paused_pipelines, tick
 from sync_core.watch import watch
 
@@ -55,6 +56,7 @@ class ControlPlane:
     channels: Mapping[str, Channel]
     select: Select
     now: Callable[[], datetime]
+    retention: Retention = Retention()
     audit: AuditPlace | None = None
 
     # ---- timers
@@ -70,6 +72,10 @@ class ControlPlane:
     def watch(self) -> int:
         """Look for what is wrong though nothing failed."""
         return watch(self.store, self.queue, self.pipelines, self.paused(), self.now())
+
+    def forget(self) -> None:
+        """Delete what is older than it is kept."""
+        forget(self.store, self.folder, self.retention, self.now())
 
     # ---- queues
 
@@ -134,6 +140,13 @@ class ControlPlane:
         """Pipelines that nothing is begun of."""
         records = {one.record.pipeline_id: one.record for one in self.store.load_many(sorted(self.pipelines))}
         return paused_pipelines(self.store, self.pipelines, records, self.connections)
+
+    def running(self) -> Iterator[RunRecord]:
+        """Runs that were launched and are open."""
+        for stored in self.store.load_many(sorted(self.pipelines)):
+            run = self.store.run(stored.record.pipeline_id, stored.record.open_run) if stored.record.open_run else None
+            if run is not None and run.state is RunState.LAUNCHED:
+                yield run
 
     def pipeline_status(self, pipeline_id: str, runs: int = 10) -> dict[str, Any]:
         """One pipeline's record and latest runs, as JSON takes it. Raises ConfigError for an unknown name."""

@@ -25,6 +25,7 @@ class Intervals:
     tick: float = 5.0
     reconcile: float = 2.0
     watch: float = 60.0
+    forget: float = 3600.0
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Loop:
             "tick": (self.intervals.tick, self.plane.tick),
             "reconcile": (self.intervals.reconcile, self.plane.reconcile),
             "watch": (self.intervals.watch, self.plane.watch),
+            "forget": (self.intervals.forget, self.plane.forget),
         }
         due = dict.fromkeys(timers, self.monotonic())
         while not self.stop.is_set():
@@ -50,6 +52,12 @@ class Loop:
                     due[name] = self.monotonic() + seconds
             if not self.drain():
                 self.stop.wait(IDLE_SECONDS)
+
+    def finish(self) -> None:
+        """Take in what is still running, until nothing is; begin nothing."""
+        while any(True for _ in self.plane.running()):
+            attempt("reconcile", self.plane.reconcile)
+            time.sleep(IDLE_SECONDS)
 
     def drain(self) -> int:
         """Handle one message of each queue. Returns how many there were."""

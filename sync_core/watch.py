@@ -135,7 +135,7 @@ def _dead(letters: int) -> Finding | None:
     if letters == 0:
         return None
     what = "1 message was" if letters == 1 else f"{letters} messages were"
-    return Finding(Condition.DEAD_LETTERS, f"{what} put aside and not carried out.", "Read why: uds dead-letters list.")
+    return Finding(Condition.DEAD_LETTERS, f"{what} put aside and not carried out.", "Read why: uds dead-letters.")
 
 
 def _advance(

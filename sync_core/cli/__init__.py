@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn, Protocol, runtime_checkable
 
 import typer
 
-from sync_core.cli import demo, init, plan, run, schema, status, validate, watermark
+from sync_core.cli import demo, init, operate, plan, run, schema, status, up, validate, watermark
 from sync_core.cli.options import move_options
 from sync_core.cli.output import exit_status, print_error
 from sync_core.domain.errors import ConfigError, PermanentError, RetryableError, SyncError
@@ -38,7 +38,13 @@ app.command("plan")(plan.plan)
 app.command("run")(run.run)
 app.command("schema")(schema.schema)
 app.command("status")(status.status)
+app.command("up")(up.up)
 app.command("validate")(validate.validate)
+app.command("pause")(operate.pause)
+app.command("resume")(operate.resume)
+app.command("cancel")(operate.cancel)
+app.command("retry")(operate.retry)
+app.command("dead-letters")(operate.dead_letters)
 app.add_typer(watermark.commands, name="watermark")
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from sync_core.app import Refusal
+from sync_core.by_hand import Refusal
 from sync_core.cli.context import open_app, open_catalog
 from sync_core.cli.options import (
     DEFAULT_CONFIG,

@@ -12,14 +12,14 @@ from typing import Any
 
 from sync_core.adapters.local_run_folder import LocalRunFolder
 from sync_core.adapters.sqlite_store import SqliteStore
-from sync_core.app import App
+from sync_core.by_hand import App
 from sync_core.domain.codec import from_json, to_json
 from sync_core.domain.connection import Connection
 from sync_core.domain.pipeline import Cursor, LoadMode, Pipeline, Source, Target
 from sync_core.domain.run import Manifest, Outcome, PipelineRecord, RunKind, RunResult
 from sync_core.domain.watermark import CursorType
 from sync_core.ports import EventHandler, LaunchState, LaunchStatus, Row, Stored
-from sync_core.settings import Settings
+from sync_core.retention import Retention
 from tests.support.fake_engine import Place
 
 CONNECTIONS = {name: Connection(name, "postgresql") for name in ("shop", "lake", "unused")}
@@ -128,10 +128,10 @@ class World:
         number, crashes = self.opened, Crashes(crash_at)
         ids = iter(range(10_000))
         return App(
-            Settings(self.folder),
             Store(self.folder, crashes),
             Folder(self.folder / "runs", crashes),
             InProcess(Place(self.folder / "place", crashes), crashes),
+            Retention(),
             lambda: datetime.now(UTC),
             lambda: f"{number}-{next(ids)}",
         ), crashes

@@ -29,14 +29,14 @@ from spark_entry.secrets import Secrets
 from sync_core.adapters.local_launcher import LocalLauncher
 from sync_core.adapters.local_run_folder import LocalRunFolder
 from sync_core.adapters.sqlite_store import SqliteStore
-from sync_core.app import App
+from sync_core.by_hand import App
 from sync_core.demo.servers import PostgresServer
 from sync_core.domain.connection import Connection, SecretReference
 from sync_core.domain.pipeline import Cursor, LoadMode, Pipeline, Source, Target
 from sync_core.domain.run import PipelineRecord, Range, RunKind, RunResult
 from sync_core.domain.watermark import CursorType, Watermark
 from sync_core.ports import EventHandler, LaunchState, LaunchStatus
-from sync_core.settings import Settings
+from sync_core.retention import Retention
 
 KINDS = ("delta", "postgresql")
 MODES = (LoadMode.MERGE, LoadMode.INCREMENTAL, LoadMode.FULL_REFRESH)
@@ -216,10 +216,10 @@ class World:
         """The control plane of this name, with its own state folder."""
         folder = self.folder / state
         return App(
-            settings=Settings(folder),
             store=SqliteStore(folder),
             folder=LocalRunFolder(folder / "runs"),
             launcher=InProcessLauncher(folder / "runs", self.spark, self.environment),
+            retention=Retention(),
             now=lambda: datetime.now(UTC),
             new_id=lambda: secrets.token_hex(8),
         )

@@ -93,7 +93,7 @@ def wait_for(path: Path) -> None:
 
 def test_run_prints_a_line_a_pipeline(capsys: Capture) -> None:
     status, text = uds(capsys, "run", "orders", "items")
-    assert status == 0
+    assert status == 0, text
     assert "orders: succeeded in 0 ms: 3 read, 3 inserted; watermark 3" in text.splitlines()
     assert uds(capsys, "run", "orders")[1] == "orders: unchanged in 0 ms: 3 read; watermark 3\n"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sync_core.adapters.sqlite_store import SqliteStore
-from sync_core.app import App
+from sync_core.by_hand import App
 from sync_core.close import engine_died, fail, take_result
 from sync_core.complete import complete_run
 from sync_core.domain.errors import PermanentError, RetryableError, SyncError

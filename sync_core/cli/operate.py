@@ -1,0 +1,120 @@
+"""`uds pause`, `resume`, `cancel`, `retry`, `dead-letters`: an operator's hand, recorded with who, when and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from sync_core.cli.context import open_service, who
+from sync_core.cli.options import (
+    DEFAULT_CONFIG,
+    DEFAULT_STATE,
+    ConfigOption,
+    EnvironmentOption,
+    JsonOption,
+    StateOption,
+)
+from sync_core.cli.output import print_json
+from sync_core.control_plane import ControlPlane
+from sync_core.domain.errors import ConfigError
+from sync_core.messages import QUEUES
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A pipeline; with --connection a connection.")]
+Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE")]
+Reason = Annotated[str, typer.Option(help="Why; kept with the record.")]
+ConnectionOption = Annotated[bool, typer.Option("--connection", help="NAME is a connection: all that use it.")]
+
+
+def pause(
+    name: Name,
+    reason: Reason,
+    connection: ConnectionOption = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    state: StateOption = DEFAULT_STATE,
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Begin nothing more of a pipeline, or of all that use a connection; what runs ends by itself."""
+    plane = open_service(config, state, environment).plane
+    _do(lambda: plane.pause(name, who(), _said(reason), connection=connection), name, "paused", as_json)
+
+
+def resume(
+    name: Name,
+    reason: Reason,
+    connection: ConnectionOption = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    state: StateOption = DEFAULT_STATE,
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on; what became due or was asked for meanwhile begins."""
+    plane = open_service(config, state, environment).plane
+    _do(lambda: plane.resume(name, who(), _said(reason), connection=connection), name, "resumed", as_json)
+
+
+def cancel(
+    name: Pipeline,
+    reason: Reason,
+    config: ConfigOption = DEFAULT_CONFIG,
+    state: StateOption = DEFAULT_STATE,
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop the open run of a pipeline and give it up; the others of its batch go on."""
+    plane = open_service(config, state, environment).plane
+    _do(lambda: plane.cancel(name, who(), _said(reason)), name, "cancelled", as_json)
+
+
+def retry(
+    name: Pipeline,
+    reason: Reason,
+    run: Annotated[str | None, typer.Option(metavar="RUN_KEY", help="Which run; the last one without it.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    state: StateOption = DEFAULT_STATE,
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue once more what a run was to do, for `uds up` to carry out."""
+    plane = open_service(config, state, environment).plane
+    _do(lambda: plane.retry(name, run, who(), _said(reason)), name, "queued again", as_json)
+
+
+def dead_letters(
+    config: ConfigOption = DEFAULT_CONFIG,
+    state: StateOption = DEFAULT_STATE,
+    environment: EnvironmentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the messages that were put aside, with the reason of each."""
+    plane: ControlPlane = open_service(config, state, environment).plane
+    found = [message for queue in QUEUES for message in plane.queue.dead_letters(queue)]
+    if as_json:
+        print_json(
+            {
+                "dead_letters": [
+                    {"queue": one.queue, "key": one.key, "body": one.body, "reason": one.dead} for one in found
+                ]
+            }
+        )
+        return
+    for one in found:
+        print(f"{one.queue}  {one.key}: {one.dead}\n  {one.body[:300]}")
+    if not found:
+        print("No message was put aside.")
+
+
+def _do(act: Callable[[], object], name: str, done: str, as_json: bool) -> None:
+    act()
+    if as_json:
+        print_json({"name": name, "done": done})
+    else:
+        print(f"{name}: {done}.")
+
+
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise ConfigError("call.wrong", "The reason is empty.", "Say why in a few words; others will read it.")
+    return reason
