@@ -78,8 +78,11 @@ def build_service(settings: Settings, catalog: Catalog) -> Service:
     return Service(plane, launcher.drain, launcher.stop, lambda: None)
 
 
-def build_azure(settings: AzureSettings) -> Service:
-    """The control plane in Azure: Table Storage, Service Bus, Key Vault, Databricks; signed in by identity."""
+def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Service:
+    """The control plane in Azure: Table Storage, Service Bus, Key Vault, Databricks; signed in by identity.
+
+    `secrets` stands in for the Key Vaults where there are none.
+    """
     # The Azure SDKs are an extra: one machine does without them.
     from azure.identity import DefaultAzureCredential
 
@@ -104,14 +107,15 @@ def build_azure(settings: AzureSettings) -> Service:
         credential=None if settings.databricks_token else credential,
         token=settings.databricks_token,
     )
-    secrets = KeyVaultSecrets(settings.vaults, credential, now)
+    vaults = KeyVaultSecrets(settings.vaults, credential, now)
+    found = secrets or vaults
     store = TableStore(open_table_service(settings.tables, credential))
     plane = ControlPlane(
         store=store,
         queue=queue,
         folder=VolumeRunFolder(workspace, settings.run_folder),
         launcher=DatabricksLauncher(workspace, settings.jobs),
-        sink=_sink(secrets),
+        sink=_sink(found),
         pipelines=catalog.pipelines,
         connections=catalog.connections,
         channels=catalog.channels,
@@ -124,13 +128,13 @@ def build_azure(settings: AzureSettings) -> Service:
     def close() -> None:
         queue.close()
         store.close()
-        secrets.close()
+        vaults.close()
         credential.close()
 
     def login() -> tuple[str, str] | None:
         if settings.webhook is None:
             return None
-        name, _, password = secrets.get(settings.webhook).partition(":")
+        name, _, password = found.get(settings.webhook).partition(":")
         return name, password
 
     return Service(plane, lambda: None, close, login)

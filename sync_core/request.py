@@ -133,19 +133,18 @@ def begin_batches(
     store: StateStore, queue: Queue, asked: Sequence[Asked], pipelines: Mapping[str, Pipeline], now: datetime
 ) -> list[Batch]:
     """Begin what can begin, packed into batches, and send each batch (R4). A crash on the way is reconciled (R9)."""
+    wanted = {(one.pipeline_id, one.run_key): one for one in asked}
     sent: list[Batch] = []
-    for packed in pack([(one.pipeline_id, one.run_key) for one in asked], pipelines):
+    for packed in pack(list(wanted), pipelines):
         begun: list[tuple[str, str]] = []
-        for one in asked:
-            if (one.pipeline_id, one.run_key) not in packed.runs:
-                continue
+        for pair in packed.runs:
             try:
-                run = request_run(store, one, packed.batch_id, now)
+                run = request_run(store, wanted[pair], packed.batch_id, now)
             except RetryableError:
                 # An open run, or a writer that was first: the request is pending, the slot is still due.
                 continue
             if run.state is RunState.BEGUN and run.batch_id == packed.batch_id:
-                begun.append((one.pipeline_id, one.run_key))
+                begun.append(pair)
         if begun:
             batch = replace(packed, runs=tuple(begun))
             send_batch(queue, batch)

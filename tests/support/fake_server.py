@@ -62,6 +62,11 @@ class FakeRunner:
                 threading.Event().wait(0.01)
         asked = requests(manifest.parent / "stop")
         for order in batch.runs:
+            if how == "fail":
+                gone = RunError("x.failed", "permanent", "x is gone.")
+                result = plain(order, batch.batch_id, Outcome.FAILED, gone)
+                self.place.write(manifest.parent / "results" / f"{order.run_key}.json", to_json(result))
+                continue
             result = self.place.load(order, batch.batch_id)
             if stopped.is_set() or order.run_key in asked:
                 error = RunError("run.stopped", "permanent", "stopped")
