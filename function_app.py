@@ -84,17 +84,17 @@ async def deliver(message: func.ServiceBusMessage) -> None:
     await handle("sync-alerts", message)
 
 
-@app.route("{*path}", methods=["GET", "POST"])
+@app.route("{*path}", trigger_arg_name="request", methods=["GET", "POST"])
 async def http(request: func.HttpRequest) -> func.HttpResponse:
     return await answer(request, "/" + request.route_params.get("path", ""))
 
 
-@app.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@app.route("health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def health(request: func.HttpRequest) -> func.HttpResponse:
     return await answer(request, "/health")
 
 
 # Databricks signs in with a name and a password, which the route checks; a key would have to stand in its URL.
-@app.route("webhooks/databricks", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@app.route("webhooks/databricks", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 async def webhook(request: func.HttpRequest) -> func.HttpResponse:
     return await answer(request, "/webhooks/databricks")

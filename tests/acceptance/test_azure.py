@@ -90,7 +90,7 @@ def service(
     world: World, azurite: Azurite, service_bus: ServiceBusBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Generator[tuple[Service, DatabricksApi, SignedReceiver]]:
     for queue in QUEUES:
-        service_bus.create(queue, lock=60, dup_window=600)
+        service_bus.create(queue, lock=60, duplicate_window=600)
     engine = (sys.executable, "-m", "spark_entry.main", "--manifest", "{manifest}")
     api = DatabricksApi(tmp_path / "databricks", engine)
     (tmp_path / "config").mkdir()

@@ -23,7 +23,7 @@ class Bag:
 
 
 class Parameter(Bag):
-    def WhichOneof(self, _group: str) -> str | None:
+    def WhichOneof(self, _group: str) -> str | None:  # noqa: N802
         return "data"
 
 
