@@ -78,7 +78,7 @@ class Routes:
             allowed.append(method)
         if allowed:
             raise _Refused(405, "http.method", f"This path takes {', '.join(allowed)}.")
-        raise _Refused(404, "http.path", "There is nothing at this path.", "See docs/http.md.")
+        raise _Refused(404, "http.path", "There is nothing at this path.", "See docs/running.md.")
 
     def health(self, _request: Request, _names: tuple[str, ...]) -> Answer:
         """Whether the store answers."""

@@ -109,10 +109,10 @@ def service(
             "UDS_DATABRICKS_JOBS": f"default={api.job_id}",
             "UDS_RUN_FOLDER": FOLDER,
             "UDS_DATABRICKS_LOCAL_TOKEN": api.token,
-            "UDS_WEBHOOK_SECRET": "ops/login",
+            "UDS_WEBHOOK_SECRET": "ops/login",  # pragma: allowlist secret
             "UDS_SECRET_TESTS_PG": world.postgres.password,
             "UDS_SECRET_OPS_HOOK": SECRET,
-            "UDS_SECRET_OPS_LOGIN": "databricks:the login of the tests",
+            "UDS_SECRET_OPS_LOGIN": "databricks:the login of the tests",  # pragma: allowlist secret
             "PYTHONPATH": str(ROOT),
         }.items():
             monkeypatch.setenv(name, value)

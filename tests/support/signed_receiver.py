@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from standardwebhooks.webhooks import Webhook
 
-SECRET = "whsec_" + base64.b64encode(b"a signing secret of some length").decode()
+SECRET = "whsec_" + base64.b64encode(b"a signing secret of some length").decode()  # pragma: allowlist secret
 
 
 class SignedReceiver(ThreadingHTTPServer):
@@ -29,7 +29,7 @@ class SignedReceiver(ThreadingHTTPServer):
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None: ...
+            def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002
 
         super().__init__(("127.0.0.1", 0), Handler)
 
