@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -46,6 +47,7 @@ class LocalLauncher:
         self.command = list(command)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._reserved: dict[str, int] = {}
+        self._launching = threading.Lock()
 
     @contextmanager
     def reserve(self, batch_id: str) -> Generator[None]:
@@ -66,14 +68,16 @@ class LocalLauncher:
             os.close(lock)
 
     def launch(self, batch_id: str, manifest: str, compute: str = "default") -> str:
-        reserved = batch_id in self._reserved
-        started = batch_id in self._processes or (self.folder / batch_id / "engine.pid").exists()
-        if started or (not reserved and self.is_locked(batch_id)):
-            return batch_id
-        with nullcontext() if reserved else self.reserve(batch_id):
-            # Asked again: another process may have started it, and it may have ended, before the lock was taken.
-            if not (self.folder / batch_id / "engine.pid").exists():
-                self.start(batch_id, manifest, self._reserved[batch_id])
+        # One at a time: of two threads with one batch, the second would start it on a lock that the first gives up.
+        with self._launching:
+            reserved = batch_id in self._reserved
+            started = batch_id in self._processes or (self.folder / batch_id / "engine.pid").exists()
+            if started or (not reserved and self.is_locked(batch_id)):
+                return batch_id
+            with nullcontext() if reserved else self.reserve(batch_id):
+                # Asked again: another process may have started it, and it may have ended, before the lock was taken.
+                if not (self.folder / batch_id / "engine.pid").exists():
+                    self.start(batch_id, manifest, self._reserved[batch_id])
         return batch_id
 
     def start(self, batch_id: str, manifest: str, lock: int) -> None:
