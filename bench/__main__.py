@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench import control
 from bench.floor import Floor
 from bench.ours import Ours
 from spark_entry.adapters.registry import known_driver_packages
@@ -81,7 +82,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true", help="also copy five times the rows and compare peak memory")
+    parser.add_argument("--control", action="store_true", help="measure the control plane alone")
     given = parser.parse_args()
+    control.main(10_000, 10)
+    if given.control:
+        return
     folder = Path(tempfile.mkdtemp(prefix="uds-bench-"))
     try:
         with PostgresServer(folder / "postgres") as server:

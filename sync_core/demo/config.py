@@ -43,8 +43,21 @@ connections:
   lake:                        # Delta Lake in a folder; on Databricks: catalog and schema in place of path
     type: databricks
     path: LAKE
+
+channels:                      # where alerts go
+
+  operators:                   # signed by the Standard Webhooks convention
+    type: webhook
+    url: ALERTS_URL
+    secret_scope: demo
+    secret_key: alerts
 """
-PIPELINES = """# What moves from where to where. `uds plan flights` shows what a run would do, `uds run flights` does it.
+PIPELINES = """# What moves from where to where. `uds plan flights` shows what a run would do, `uds run flights` does it,
+# `uds up` does it whenever it is due. A pipeline without a schedule runs when it is asked for.
+defaults:
+  channels: [operators]
+  owner: the demo
+
 pipelines:
 
   - pipeline_id: flights
@@ -56,12 +69,14 @@ pipelines:
       column: updated_at
       type: timestamp
       timezone: UTC            # the column has no zone: this says which one its values are written in
+    schedule: {cron: "30 4 * * *", timezone: America/New_York}
 
   - pipeline_id: weather
     source: {connection: station, table: WEATHER}
     target: {connection: lake, table: weather}
     mode: incremental          # rows are appended, never updated
     cursor: {column: OBSERVED_AT, type: timestamp, timezone: UTC}      # the watermark keeps all nine decimals, Delta six
+    schedule: {every: 1d}
 
   - pipeline_id: airports
     source: {connection: station, table: AIRPORTS}
@@ -74,6 +89,7 @@ pipelines:
     mode: merge
     merge_keys: [tailnum]
     cursor: {column: modified, type: timestamp, timezone: UTC}         # datetime2(7): likewise, all seven
+    schedule: {every: 1d}
 
   - pipeline_id: airlines
     source: {connection: fleet, table: airlines}
@@ -86,13 +102,15 @@ pipelines:
     mode: merge
     merge_keys: [tailnum]
     cursor: {column: modified, type: timestamp, timezone: UTC}
+    schedule: {after: [planes]}
 """
 
 
-def write_config(folder: Path, lake: Path, port: int, oracle_url: str, sql_server_url: str) -> None:
+def write_config(folder: Path, lake: Path, port: int, oracle_url: str, sql_server_url: str, alerts_url: str) -> None:
     """connections.yml and pipelines.yml into `folder`."""
     folder.mkdir(parents=True)
     text = CONNECTIONS.replace("PG_PORT", str(port)).replace("H2_PACKAGE", H2_PACKAGE)
     text = text.replace("ORACLE_URL", f'"{oracle_url}"').replace("SQL_SERVER_URL", f'"{sql_server_url}"')
+    text = text.replace("ALERTS_URL", f'"{alerts_url}"')
     (folder / "connections.yml").write_text(text.replace("LAKE", f'"{lake}"'), encoding="utf-8")
     (folder / "pipelines.yml").write_text(PIPELINES, encoding="utf-8")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sync_core.demo.loop import Up
 from sync_core.domain.codec import from_json
 from sync_core.domain.errors import PermanentError
 from sync_core.domain.run import RunResult
@@ -41,9 +42,16 @@ class Programs:
             raise PermanentError("demo.failed", f"uds run {' '.join(pipelines)} did not run: {_message(document)}")
         return [from_json(RunResult, run) for run in document["runs"]]
 
+    def up(self) -> Up:
+        """`uds up`, for a with statement."""
+        return Up(self.folder, self._environment({}))
+
     def compare(self, request: dict[str, Any]) -> dict[str, list[list[str]]]:
         """Count and checksum of each pair's source and target."""
         return self._execute([sys.executable, "-m", "sync_core.demo.compare"], {}, json.dumps(request))
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        return {"UDS_JAVA_OPTIONS": SHORT_RUNS, **os.environ, **self.secrets, **more}
 
     def _uds(self, *arguments: str, **more: str) -> dict[str, Any]:
         return self._execute([sys.executable, "-m", "sync_core.cli", *arguments, "--json"], more)
@@ -52,7 +60,7 @@ class Programs:
         """The JSON document that a program prints. Whatever interrupts the wait stops the program too."""
         process = subprocess.Popen(
             command,
-            env={"UDS_JAVA_OPTIONS": SHORT_RUNS, **os.environ, **self.secrets, **more},
+            env=self._environment(more),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

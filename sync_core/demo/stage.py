@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import psycopg
 from rich.console import Console
 
+from sync_core.demo.loop import AlertReceiver
 from sync_core.demo.programs import Programs
 from sync_core.demo.screen import Screen
 from sync_core.demo.servers import H2Server, PostgresServer
@@ -46,13 +47,17 @@ def play(folder: Path, console: Console, keep: bool) -> dict[str, Any]:
 def _play(folder: Path, shown: str, screen: Screen, keep: bool) -> dict[str, Any]:
     screen.title("Universal Data Sync: real data, three databases, a Delta lake, and an engine killed half-way")
     screen.step("Three databases start on this machine")
-    with PostgresServer(folder / "postgres") as postgres, H2Server(folder / "h2") as h2:
+    with PostgresServer(folder / "postgres") as postgres, H2Server(folder / "h2") as h2, AlertReceiver() as receiver:
         version = postgres.execute("SHOW server_version")[0][0]
         screen.say(f"PostgreSQL {version}: the real server.")
         screen.say("H2 in Oracle mode and H2 in MSSQLServer mode, posing as Oracle and SQL Server: their SQL dialects")
         screen.say("run for real, the servers are stand-ins.")
-        secrets = {"UDS_SECRET_DEMO_OPERATIONS": postgres.password, "UDS_SECRET_DEMO_STAND_IN": h2.password}
-        story = Story(folder, shown, screen, postgres, h2, Programs(folder, secrets))
+        secrets = {
+            "UDS_SECRET_DEMO_OPERATIONS": postgres.password,
+            "UDS_SECRET_DEMO_STAND_IN": h2.password,
+            "UDS_SECRET_DEMO_ALERTS": receiver.secret,
+        }
+        story = Story(folder, shown, screen, postgres, h2, receiver, Programs(folder, secrets))
         story.tell()
         if keep:
             keep_running(folder, shown, screen, secrets)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sync_core.demo.config import write_config
 from sync_core.demo.data import change_flights, change_planes, load_h2, load_postgres
+from sync_core.demo.loop import AlertReceiver, Up
 from sync_core.demo.programs import Programs
 from sync_core.demo.screen import Screen
 from sync_core.demo.servers import H2_PACKAGE, H2Server, PostgresServer
@@ -30,6 +31,7 @@ class Story:
     screen: Screen
     postgres: PostgresServer
     h2: H2Server
+    receiver: AlertReceiver
     programs: Programs
     sizes: dict[str, int] = field(default_factory=dict[str, int])
     results: list[RunResult] = field(default_factory=list[RunResult])
@@ -42,8 +44,8 @@ class Story:
         self.configure()
         self.run_in_full()
         self.run_changes()
-        self.run_without_changes()
         self.kill()
+        self.run_by_itself()
         self.compare()
         self.end()
 
@@ -67,7 +69,14 @@ class Story:
     def configure(self) -> None:
         """Write the configuration and let `uds validate` read it."""
         self.screen.step("Six pipelines are declared: five into Delta Lake, one from there back into PostgreSQL")
-        write_config(self.folder / "config", self.folder / "lake", self.postgres.port, self.oracle, self.sql_server)
+        write_config(
+            self.folder / "config",
+            self.folder / "lake",
+            self.postgres.port,
+            self.oracle,
+            self.sql_server,
+            self.receiver.url,
+        )
         self.screen.say(f"{self.shown}/config/connections.yml and pipelines.yml are meant to be read, and copied from.")
         with self.screen.busy(f"uds validate --config {self.shown}/config"):
             found = self.programs.validate()
@@ -95,12 +104,6 @@ class Story:
         expected = {"flights": (inserted, updated), "weather": (0, 0), "planes": (0, planes), BACK: (0, planes)}
         self.require(moved == expected, f"these rows should have moved: {expected}; these did: {moved}")
 
-    def run_without_changes(self) -> None:
-        self.screen.step("Nothing changes, and nothing is written")
-        results = self.run(*INCREMENTAL, BACK)
-        self.show(results)
-        self.require(all(result.state is Outcome.UNCHANGED for result in results), "a run without changes wrote rows")
-
     def kill(self) -> None:
         """SIGKILL between commit and report, then the next run."""
         self.screen.step("The engine is killed: after its commit, before it can report it")
@@ -121,6 +124,49 @@ class Story:
         self.require(again.state is Outcome.UNCHANGED, "the run after the killed one wrote rows")
         self.screen.say("The watermark is committed with the rows, in the target. So the next run finds both: it takes")
         self.screen.say("over the watermark that nobody reported, and writes no row a second time.")
+
+    def run_by_itself(self) -> None:
+        """Schedules, a request, and a failure with its alert and recovery, in one `uds up`."""
+        self.screen.step("From here on by itself: schedules, a request over HTTP, an alert and its recovery")
+        before = {result.pipeline_id: result.run_key for result in self.results}
+        with (
+            self.screen.busy(f"uds up --config {self.shown}/config --state {self.shown}/state"),
+            self.programs.up() as up,
+        ):
+            scheduled = [self.take(up, name, before[name]) for name in (*INCREMENTAL, BACK)]
+            up.request("demo-1", "airports")
+            requested = self.take(up, "airports", before["airports"])
+            failed, mended = self.break_and_mend(up, before["airlines"])
+        self.screen.say("Four pipelines were due; nothing had changed at their sources, and nothing was written.")
+        self.screen.say('airports was asked for: POST /requests {"request_id": "demo-1", "pipelines": ["airports"]}')
+        self.screen.say("airlines was asked for while its source table was away, and again when it was back.")
+        self.show([*scheduled, requested, failed, mended])
+        for name in ("raised", "recovered"):
+            event = self.receiver.wait_for(f"sync.alert.{name}")
+            self.screen.say(f"alert {name}, its signature verified: {event['data']['message']}")
+        self.require(all(one.state is Outcome.UNCHANGED for one in scheduled), "a run without changes wrote rows")
+        self.require(requested.rows.inserted == self.sizes["airports"], "the request was not carried out")
+        self.require((failed.state, mended.state) == (Outcome.FAILED, Outcome.SUCCEEDED), "airlines was not mended")
+
+    def break_and_mend(self, up: Up, before: str) -> tuple[RunResult, RunResult]:
+        """Take a source table away, and bring it back."""
+        self.h2.execute(self.sql_server, "ALTER TABLE airlines RENAME TO airlines_away;")
+        up.request("demo-2", "airlines")
+        failed = self.take(up, "airlines", before)
+        self.receiver.wait_for("sync.alert.raised")
+        self.h2.execute(self.sql_server, "ALTER TABLE airlines_away RENAME TO airlines;")
+        up.retry("airlines", "the table is back")
+        mended = self.take(up, "airlines", failed.run_key)
+        self.receiver.wait_for("sync.alert.recovered")
+        return failed, mended
+
+    def take(self, up: Up, pipeline: str, after: str) -> RunResult:
+        """The result of the next run that closes."""
+        run = up.wait_for(pipeline, after)
+        self.require(run.result is not None, f"{pipeline} left no result")
+        assert run.result is not None  # noqa: S101 - required above
+        self.results.append(run.result)
+        return run.result
 
     def compare(self) -> None:
         """Counts and checksums of every pipeline's two ends, by other code than the engine's."""

@@ -34,6 +34,7 @@ def test_demo_moves_every_row_once_though_it_is_killed(tmp_path: Path, spark: Sp
     assert states["flights", "failed"] == 1
     assert states["flights", "unchanged"] == 2
     assert {name for name, state in states if state == "succeeded"} == PIPELINES
+    assert (states["airlines", "failed"], states["airlines", "succeeded"]) == (1, 2)
     killed = next(run for run in summary["runs"] if run["state"] == "failed")
     assert killed["error"]["message"].find("killed by SIGKILL") > 0
     assert set(summary["compared"]) == PIPELINES
@@ -58,7 +59,7 @@ def test_demo_moves_every_row_once_though_it_is_killed(tmp_path: Path, spark: Sp
 
     connections = (tmp_path / "demo" / "config" / "connections.yml").read_text()
     ports = set(re.findall(r"(?:port: |127\.0\.0\.1:)(\d+)", connections))
-    assert len(ports) == 2
+    assert len(ports) == 3
     for port in ports:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(port))) != 0, "a server still runs"
