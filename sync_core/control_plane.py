@@ -23,6 +23,7 @@ from sync_core.domain.watermark import Watermark
 from sync_core.launch import Stage, launch
 from sync_core.messages import (
     COMPLETIONS,
+    QUEUES,
     REQUESTS,
     CompletionHint,
     SyncRequest,
@@ -133,6 +134,17 @@ class ControlPlane:
             operate.resume_connection(self.store, self._connection(name), who, reason, self.now())
         else:
             operate.resume_pipeline(self.store, self._one(name), who, reason, self.now())
+
+    def send_again(self, queue: str, key: str) -> int:
+        """Give what was put aside back to its queue. Raises ConfigError when nothing is there under this key."""
+        found = self.queue.send_again(queue, key) if queue in QUEUES else 0
+        if not found:
+            raise ConfigError(
+                "dead_letter.none",
+                f"No message of queue {queue[:100]} was put aside under key {key[:200]}.",
+                "uds dead-letters shows those that were, each as QUEUE/KEY.",
+            )
+        return found
 
     # ---- what is shown
 
