@@ -111,13 +111,13 @@ class ControlPlane:
 
     def cancel(self, pipeline_id: str, who: str, reason: str) -> RunRecord:
         """Stop the open run and give it up."""
-        name = self._one(pipeline_id)
+        name = self.one(pipeline_id)
         return operate.cancel(self.store, self.folder, self.launcher, name, who, reason, self.now())
 
     def retry(self, pipeline_id: str, run_key: str | None, who: str, reason: str) -> Asked:
         """Run once more what a run was to do."""
         now = self.now()
-        asked = operate.run_again(self.store, self._one(pipeline_id), run_key, who, reason, now)
+        asked = operate.run_again(self.store, self.one(pipeline_id), run_key, who, reason, now)
         request(self.store, self.queue, [asked], self.pipelines, self.paused(), now)
         return asked
 
@@ -126,14 +126,14 @@ class ControlPlane:
         if connection:
             operate.pause_connection(self.store, self._connection(name), who, reason, self.now())
         else:
-            operate.pause_pipeline(self.store, self._one(name), who, reason, self.now())
+            operate.pause_pipeline(self.store, self.one(name), who, reason, self.now())
 
     def resume(self, name: str, who: str, reason: str, *, connection: bool = False) -> None:
         """Go on."""
         if connection:
             operate.resume_connection(self.store, self._connection(name), who, reason, self.now())
         else:
-            operate.resume_pipeline(self.store, self._one(name), who, reason, self.now())
+            operate.resume_pipeline(self.store, self.one(name), who, reason, self.now())
 
     def send_again(self, queue: str, key: str) -> int:
         """Give what was put aside back to its queue. Raises ConfigError when nothing is there under this key."""
@@ -162,7 +162,7 @@ class ControlPlane:
 
     def pipeline_status(self, pipeline_id: str, runs: int = 10) -> dict[str, Any]:
         """One pipeline's record and latest runs, as JSON takes it. Raises ConfigError for an unknown name."""
-        name = self._one(pipeline_id)
+        name = self.one(pipeline_id)
         record = self.store.load(name).record
         return {
             **summary(record, self.pipelines[name]),
@@ -177,7 +177,7 @@ class ControlPlane:
 
     def run_status(self, pipeline_id: str, run_key: str) -> dict[str, Any]:
         """One run. Raises ConfigError when there is none."""
-        run = self.store.run(self._one(pipeline_id), run_key)
+        run = self.store.run(self.one(pipeline_id), run_key)
         if run is None:
             raise ConfigError("run.none", f"Pipeline {pipeline_id} has no run {run_key[:64]}.", "See its runs.")
         return dict(to_json(run))
@@ -197,7 +197,8 @@ class ControlPlane:
             for one in self.select(asked.pipelines)
         ]
 
-    def _one(self, name: str) -> str:
+    def one(self, name: str) -> str:
+        """The id of a pipeline. Raises ConfigError that names the nearest when there is none."""
         if name not in self.pipelines:
             self.select([name])
             raise ConfigError("call.wrong", f"{name} is not the id of one pipeline.", "Name one.")
