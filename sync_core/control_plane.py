@@ -5,7 +5,7 @@ Each door reads the clock once and calls one flow. Functions and `uds up` both c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -118,7 +118,7 @@ class ControlPlane:
         """Run once more what a run was to do."""
         now = self.now()
         asked = operate.run_again(self.store, self.one(pipeline_id), run_key, who, reason, now)
-        request(self.store, self.queue, [asked], self.pipelines, self.paused(), now)
+        request(self.store, self.queue, [asked], self.pipelines, self.paused([asked.pipeline_id]), now)
         return asked
 
     def pause(self, name: str, who: str, reason: str, *, connection: bool = False) -> None:
@@ -148,10 +148,13 @@ class ControlPlane:
 
     # ---- what is shown
 
-    def paused(self) -> frozenset[str]:
-        """Pipelines that nothing is begun of."""
-        records = {one.record.pipeline_id: one.record for one in self.store.load_many(sorted(self.pipelines))}
-        return paused_pipelines(self.store, self.pipelines, records, self.connections)
+    def paused(self, names: Iterable[str] | None = None) -> frozenset[str]:
+        """Of these pipelines, or of all, those that nothing is begun of."""
+        looked_at = sorted(self.pipelines if names is None else set(names))
+        records = {one.record.pipeline_id: one.record for one in self.store.load_many(looked_at)}
+        pipelines = {name: self.pipelines[name] for name in looked_at}
+        connections = {name for pipeline in pipelines.values() for name in pipeline.connections}
+        return paused_pipelines(self.store, pipelines, records, connections)
 
     def running(self) -> Iterator[RunRecord]:
         """Runs that were launched and are open."""
@@ -188,7 +191,9 @@ class ControlPlane:
         return Stage(self.store, self.folder, self.launcher, self.pipelines, self.connections, self.audit)
 
     def _request(self, asked: SyncRequest) -> None:
-        request(self.store, self.queue, self._asked(asked), self.pipelines, self.paused(), self.now())
+        named = self._asked(asked)
+        paused = self.paused(one.pipeline_id for one in named)
+        request(self.store, self.queue, named, self.pipelines, paused, self.now())
 
     def _asked(self, asked: SyncRequest) -> list[Asked]:
         """One for each pipeline that the request names. Raises ConfigError."""

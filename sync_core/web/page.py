@@ -26,7 +26,7 @@ def pipelines_page(plane: ControlPlane, page: int = 1) -> str:
     pages = max(1, ceil(len(records) / ON_ONE_PAGE))
     page = min(page, pages)
     shown = records[(page - 1) * ON_ONE_PAGE : page * ON_ONE_PAGE]
-    paused = plane.paused()
+    paused = plane.paused(record.pipeline_id for record in shown)
     return _template("pipelines").render(
         total=number(len(records)),
         alerts=[alert for record in records for alert in _alerts(record)],
@@ -41,7 +41,7 @@ def pipeline_page(plane: ControlPlane, name: str, runs: int = 20) -> str:
     """One pipeline, its latest runs and what was done to it by hand. Raises ConfigError for an unknown name."""
     pipeline_id = plane.one(name)
     now, record = plane.now(), plane.store.load(pipeline_id).record
-    facts = _facts(record, plane.pipelines[pipeline_id], plane.paused(), now)
+    facts = _facts(record, plane.pipelines[pipeline_id], plane.paused([pipeline_id]), now)
     return _template("pipeline").render(
         pipeline={
             **facts,
