@@ -9,7 +9,7 @@ param stage = 'dev'
 param databricksHost = readEnvironmentVariable('UDS_DATABRICKS_HOST', '')
 param databricksJobs = readEnvironmentVariable('UDS_DATABRICKS_JOBS', '')
 param catalog = readEnvironmentVariable('UDS_CATALOG', 'main')
-param auditSchema = readEnvironmentVariable('UDS_AUDIT_SCHEMA', 'uds')
+param auditSchema = readEnvironmentVariable('UDS_SCHEMA', 'uds')
 param volume = readEnvironmentVariable('UDS_VOLUME', 'runs')
 param databricksPrincipalId = readEnvironmentVariable('UDS_DATABRICKS_PRINCIPAL_ID', '')
 

@@ -1,4 +1,5 @@
-// Production: private data services, zones, one instance that answers HTTP at once, logs kept for a quarter and never cut off.
+// Production: private data services, zones, one instance that answers HTTP at once, logs kept for a quarter and never cut off. Service Bus
+// stays public, behind Entra alone: its messages hold ids and no data, and Premium costs about 70 times as much. Set it where rules ask.
 
 using 'main.bicep'
 
@@ -9,7 +10,7 @@ param stage = 'prod'
 param databricksHost = readEnvironmentVariable('UDS_DATABRICKS_HOST', '')
 param databricksJobs = readEnvironmentVariable('UDS_DATABRICKS_JOBS', '')
 param catalog = readEnvironmentVariable('UDS_CATALOG', 'main')
-param auditSchema = readEnvironmentVariable('UDS_AUDIT_SCHEMA', 'uds')
+param auditSchema = readEnvironmentVariable('UDS_SCHEMA', 'uds')
 param volume = readEnvironmentVariable('UDS_VOLUME', 'runs')
 param databricksPrincipalId = readEnvironmentVariable('UDS_DATABRICKS_PRINCIPAL_ID', '')
 
@@ -18,7 +19,7 @@ param webhookSecret = readEnvironmentVariable('UDS_WEBHOOK_SECRET', '')
 param secretsOfficerPrincipalId = readEnvironmentVariable('UDS_SECRETS_OFFICER_ID', '')
 param authClientId = readEnvironmentVariable('UDS_AUTH_CLIENT_ID', '')
 
-param serviceBusTier = 'Premium'
+param serviceBusTier = 'Standard'
 param instanceMemoryInMegabytes = 2048
 param maximumInstanceCount = 100
 param alwaysReady = [
