@@ -122,17 +122,15 @@ def read_text(source: str, path: Path = Path("main.bicep")) -> Template:
             continue
         if node.type == "parameter_declaration":
             name, kind, *rest = [child for child in node.named_children if child.type != "comment"]
-            template.parameters[text(name)] = Parameter(
-                text(name), text(kind), rest[0] if rest else None, decorators
-            )
+            template.parameters[text(name)] = Parameter(text(name), text(kind), rest[0] if rest else None, decorators)
         elif node.type == "variable_declaration":
             template.variables[text(node.named_children[0])] = node.named_children[-1]
         elif node.type == "resource_declaration":
-            name, kind = node.named_children[0], string(node.named_children[1])
-            existing = any(child.type == "existing" or text(child) == "existing" for child in node.children)
-            template.resources[text(name)] = Resource(
-                text(name), *kind.partition("@")[::2], existing, _body(node.named_children[-1])
-            )
+            symbol = text(node.named_children[0])
+            kind, _, version = string(node.named_children[1]).partition("@")
+            existing = any(text(child) == "existing" for child in node.children)
+            body = _body(node.named_children[-1])
+            template.resources[symbol] = Resource(symbol, kind, version, existing, body)
         elif node.type == "module_declaration":
             name, where = text(node.named_children[0]), string(node.named_children[1])
             given = at(_body(node.named_children[-1]), "params")

@@ -33,7 +33,9 @@ HAVE_DIAGNOSTICS = {
 }
 """Application Insights is not among them: its tables lie in the workspace already. Plans, gateways and rules send none."""
 
-_SECRETS = re.compile(r"(?i)\blist\w*\(|getSecret|AccountKey|SharedAccessKey|DefaultEndpointsProtocol|SharedAccessSignature")
+_SECRETS = re.compile(
+    r"(?i)\blist\w*\(|getSecret|AccountKey|SharedAccessKey|DefaultEndpointsProtocol|SharedAccessSignature"
+)
 _TELLING = re.compile(r"(?i)secret(?!.*(scope|url))|password|connection_?string|_key$|token|instrumentation")
 
 

@@ -46,58 +46,60 @@ def values_of(name: str) -> dict[str, str]:
     return {key: fallback(value) for key, value in read_parameters(FOLDER / name).values.items()}
 
 
-def test_every_file_is_there():
-    assert [path.name for path in PARAMETERS] == sorted(["main.bicepparam", *(f"main.{one}.bicepparam" for one in STAGES)])
+def test_every_file_is_there() -> None:
+    assert [path.name for path in PARAMETERS] == sorted(
+        ["main.bicepparam", *(f"main.{one}.bicepparam" for one in STAGES)]
+    )
     used = {module.path for module in template("main.bicep").modules.values()}
     assert {path.relative_to(FOLDER).as_posix() for path in FILES} == {"main.bicep", *used}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_grammar_reads_every_template(path: Path):
+def test_the_grammar_reads_every_template(path: Path) -> None:
     assert syntax_faults(path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("path", PARAMETERS, ids=lambda path: path.name)
-def test_the_grammar_reads_every_parameter_file(path: Path):
+def test_the_grammar_reads_every_parameter_file(path: Path) -> None:
     assert syntax_faults(parameter_source(path)) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_names_are_declared_used_and_described(path: Path):
+def test_names_are_declared_used_and_described(path: Path) -> None:
     found = read(path)
     assert name_faults(found) + description_faults(found) == []
 
 
-def test_modules_get_what_they_take():
+def test_modules_get_what_they_take() -> None:
     modules = {path.relative_to(FOLDER).as_posix(): read(path) for path in FILES}
     assert module_faults(modules["main.bicep"], modules) == []
 
 
-def test_every_type_has_one_pinned_version():
+def test_every_type_has_one_pinned_version() -> None:
     assert version_faults([read(path) for path in FILES]) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_no_key_is_read_and_no_secret_put_out(path: Path):
+def test_no_key_is_read_and_no_secret_put_out(path: Path) -> None:
     assert secret_faults(read(path)) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_role_is_explained(path: Path):
+def test_every_role_is_explained(path: Path) -> None:
     assert role_faults(read(path)) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_resource_tells_what_happens_to_it(path: Path):
+def test_every_resource_tells_what_happens_to_it(path: Path) -> None:
     assert diagnostic_faults(read(path)) == []
 
 
 @pytest.mark.parametrize("path", PARAMETERS, ids=lambda path: path.name)
-def test_parameter_files_fit_the_template(path: Path):
+def test_parameter_files_fit_the_template(path: Path) -> None:
     assert parameter_faults(read_parameters(path), template("main.bicep")) == []
 
 
-def test_azd_without_settings_deploys_what_the_dev_file_says():
+def test_azd_without_settings_deploys_what_the_dev_file_says() -> None:
     azd, dev = values_of("main.bicepparam"), values_of("main.dev.bicepparam")
     named_by_azd = {"environmentName"}
     assert {key: azd[key] for key in dev if key not in named_by_azd} == {
@@ -105,17 +107,17 @@ def test_azd_without_settings_deploys_what_the_dev_file_says():
     }
 
 
-def test_every_file_of_a_stage_is_of_that_stage():
+def test_every_file_of_a_stage_is_of_that_stage() -> None:
     assert [values_of(f"main.{stage}.bicepparam")["stage"] for stage in STAGES] == [f"'{stage}'" for stage in STAGES]
 
 
-def test_production_is_private_and_keeps_its_logs():
+def test_production_is_private_and_keeps_its_logs() -> None:
     prod = values_of("main.prod.bicepparam")
     assert (prod["privateNetworking"], prod["zoneRedundant"], prod["logQuotaInGigabytes"]) == ("true", "true", "-1")
     assert int(prod["softDeleteDays"]) == 90
 
 
-def test_tools_find_the_outputs_that_they_read():
+def test_tools_find_the_outputs_that_they_read() -> None:
     assert {
         "AZURE_FUNCTION_APP_NAME",
         "AZURE_RESOURCE_GROUP",
@@ -159,18 +161,23 @@ SECURE = [
     ("modules/function-app.bicep", "scmPublishing", "properties.allow", "false"),
     ("modules/http-sign-in.bicep", "authentication", "properties.platform.enabled", "true"),
     ("modules/http-sign-in.bicep", "authentication", "properties.globalValidation.requireAuthentication", "true"),
-    ("modules/http-sign-in.bicep", "authentication", "properties.globalValidation.unauthenticatedClientAction", "'Return401'"),
+    (
+        "modules/http-sign-in.bicep",
+        "authentication",
+        "properties.globalValidation.unauthenticatedClientAction",
+        "'Return401'",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("file", "resource", "path", "expected"), SECURE, ids=lambda one: str(one).rpartition("/")[2])
-def test_doors_are_shut(file: str, resource: str, path: str, expected: str):
+def test_doors_are_shut(file: str, resource: str, path: str, expected: str) -> None:
     value = at(template(file).resources[resource].body, path)
     assert value is not None, f"{path} is not set"
     assert text(value) == expected
 
 
-def test_private_networking_leaves_no_data_service_out():
+def test_private_networking_leaves_no_data_service_out() -> None:
     main = template("main.bicep")
     assert text(main.variables["publicDataAccess"]) == "privateNetworking ? 'Disabled' : 'Enabled'"
     for module in ("storage", "keyVault"):
@@ -192,9 +199,13 @@ def test_private_networking_leaves_no_data_service_out():
     }
 
 
-def test_alarms_ring_people_and_wait_for_the_jobs():
+def test_alarms_ring_people_and_wait_for_the_jobs() -> None:
     rules = template("modules/alerts.bicep")
-    found = {one.symbol: one for one in rules.resources.values() if one.type.endswith(("metricAlerts", "scheduledQueryRules"))}
+    found = {
+        one.symbol: one
+        for one in rules.resources.values()
+        if one.type.endswith(("metricAlerts", "scheduledQueryRules"))
+    }
     assert {"deadLetters", "rejected", "failures", "silence", "throttling"} <= set(found)
     for one in found.values():
         actions = at(one.body, "properties.actions")
@@ -206,7 +217,7 @@ def test_alarms_ring_people_and_wait_for_the_jobs():
     assert text(template("main.bicep").modules["alerts"].inputs["enabled"]) == "!empty(databricksJobs)"
 
 
-def test_the_trees_are_not_empty():
+def test_the_trees_are_not_empty() -> None:
     """A grammar that yields nothing would make every rule above hold."""
     assert sum(len(read(path).resources) for path in FILES) > 50
     assert any(node.type == "for_statement" for path in FILES for node in walk(parse(path.read_text(encoding="utf-8"))))

@@ -39,7 +39,7 @@ output id string = queue.id
         GOOD.replace("output id string", "output id"),
     ],
 )
-def test_what_cannot_be_read_is_found(source: str):
+def test_what_cannot_be_read_is_found(source: str) -> None:
     assert syntax_faults(source)
     assert not syntax_faults(GOOD)
 
@@ -53,16 +53,22 @@ def test_what_cannot_be_read_is_found(source: str):
         ("name: name", "name: '${prefix}-${name}'", "prefix is not declared"),
         ("name: name", "name: lowerCase(name)", "lowerCase() is not known"),
         ("output", "var unused = name\noutput", "unused is never used"),
-        ("queues@2024-01-01' =", "queues@2024-01-01' existing = [for one in list: {\n  name: one\n}]\nvar x =", "list is not"),
+        (
+            "queues@2024-01-01' =",
+            "queues@2024-01-01' existing = [for one in list: {\n  name: one\n}]\nvar x =",
+            "list is not",
+        ),
     ],
 )
-def test_names_that_do_not_fit_are_found(old: str, new: str, fault: str):
+def test_names_that_do_not_fit_are_found(old: str, new: str, fault: str) -> None:
     assert name_faults(read_text(GOOD)) == []
     assert any(fault in one for one in name_faults(read_text(GOOD.replace(old, new))))
 
 
-def test_a_parameter_without_a_word_is_found():
-    assert description_faults(read_text("@allowed(['a'])\nparam mode string\n")) == ["main.bicep: parameter mode is not described"]
+def test_a_parameter_without_a_word_is_found() -> None:
+    assert description_faults(read_text("@allowed(['a'])\nparam mode string\n")) == [
+        "main.bicep: parameter mode is not described"
+    ]
 
 
 def modules(call: str) -> list[str]:
@@ -87,7 +93,7 @@ def call_of(parameters: str, path: str = "queue.bicep", output: str = "id") -> s
         (call_of("    name: 'x'", path="queues.bicep"), "q: there is no queues.bicep"),
     ],
 )
-def test_module_calls_that_do_not_fit_are_found(call: str, fault: str):
+def test_module_calls_that_do_not_fit_are_found(call: str, fault: str) -> None:
     assert modules(call_of("    name: 'x'\n    size: 2\n    tier: 'B'")) == []
     assert modules(call) == [fault]
 
@@ -105,7 +111,7 @@ def resource(kind: str, symbol: str = "one") -> Template:
         (["Microsoft.KeyVault/vaults@2024-11-01", "Microsoft.KeyVault/vaults@2023-07-01"], "elsewhere 2024-11-01"),
     ],
 )
-def test_versions_that_move_are_found(kinds: list[str], fault: str):
+def test_versions_that_move_are_found(kinds: list[str], fault: str) -> None:
     assert version_faults([resource("Microsoft.Insights/diagnosticSettings@2021-05-01-preview")]) == []
     assert [fault in one for one in version_faults([resource(kind) for kind in kinds])] == [True]
 
@@ -123,7 +129,7 @@ def test_versions_that_move_are_found(kinds: list[str], fault: str):
         "var password = vault.getSecret('password')",
     ],
 )
-def test_secrets_are_found(line: str):
+def test_secrets_are_found(line: str) -> None:
     declared = "resource account 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {\n  name: 'x'\n}\n"
     assert secret_faults(read_text(declared + "output id string = account.id\n")) == []
     assert secret_faults(read_text(declared + line + "\n"))
@@ -154,12 +160,12 @@ resource look 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
         (", reader)", ", 'acdd72a7-3385-48ef-bd42-f606fba81ae7')", "has no name"),
     ],
 )
-def test_unexplained_roles_are_found(old: str, new: str, fault: str):
+def test_unexplained_roles_are_found(old: str, new: str, fault: str) -> None:
     assert role_faults(read_text(ROLE)) == []
     assert [fault in one for one in role_faults(read_text(ROLE.replace(old, new)))] == [True]
 
 
-def test_resources_that_tell_nothing_are_found():
+def test_resources_that_tell_nothing_are_found() -> None:
     silent = resource("Microsoft.KeyVault/vaults@2024-11-01", "vault")
     assert diagnostic_faults(silent) == ["main.bicep: vault has no diagnostic settings"]
     told = text(silent.tree) + (
@@ -178,7 +184,7 @@ def test_resources_that_tell_nothing_are_found():
         ("var name = 'x'\nvar size = bool(readEnvironmentVariable('SIZE', 'true'))", "size is not turned into int"),
     ],
 )
-def test_parameter_files_that_do_not_fit_are_found(values: str, fault: str, tmp_path: Path):
+def test_parameter_files_that_do_not_fit_are_found(values: str, fault: str, tmp_path: Path) -> None:
     (tmp_path / "main.bicep").touch()
     template = read_text("param name string\nparam size int = 1\n")
 
@@ -186,9 +192,11 @@ def test_parameter_files_that_do_not_fit_are_found(values: str, fault: str, tmp_
         found = read_text(source).variables
         return ParameterFile(tmp_path / "main.bicepparam", "main.bicep", found)
 
-    assert parameter_faults(file("var name = 'x'\nvar size = int(readEnvironmentVariable('SIZE', '2'))"), template) == []
+    assert (
+        parameter_faults(file("var name = 'x'\nvar size = int(readEnvironmentVariable('SIZE', '2'))"), template) == []
+    )
     assert [fault in one for one in parameter_faults(file(values), template)] == [True]
 
 
-def test_the_parser_sees_errors_and_not_only_nothing():
+def test_the_parser_sees_errors_and_not_only_nothing() -> None:
     assert parse("param").has_error

@@ -42,11 +42,12 @@ class Asked(dict[str, str]):
 
 def given() -> dict[str, str]:
     return {
-        name: text(value) for name, value in app_settings(read(FOLDER / "main.bicep"), module("function-app.bicep")).items()
+        name: text(value)
+        for name, value in app_settings(read(FOLDER / "main.bicep"), module("function-app.bicep")).items()
     }
 
 
-def test_every_setting_that_the_app_asks_for_is_set():
+def test_every_setting_that_the_app_asks_for_is_set() -> None:
     asked = Asked()
     with pytest.raises(ConfigError):
         read_azure_settings(asked)
@@ -55,19 +56,19 @@ def test_every_setting_that_the_app_asks_for_is_set():
     assert set(given()) & LOCAL == set()
 
 
-def test_the_settings_are_such_as_the_app_takes():
+def test_the_settings_are_such_as_the_app_takes() -> None:
     """Their form, with plausible values in the places of the resources."""
     stand_ins: Mapping[str, str] = {
         "storage.outputs.tablesUrl": "https://stsync.table.core.windows.net",
         "serviceBus.outputs.hostName": "sb-sync.servicebus.windows.net",
         "keyVault.outputs.url": "https://kv-sync.vault.azure.net",
-        "secretScope": "uds",
+        "secretScope": "uds",  # pragma: allowlist secret
         "furtherVaults": "finance=https://kv-finance.vault.azure.net",
         "catalog": "main",
         "auditSchema": "uds",
         "volume": "runs",
         "databricksJobs": "default=123,large=456",
-        "webhookSecret": "uds/databricks-webhook",
+        "webhookSecret": "uds/databricks-webhook",  # pragma: allowlist secret
         "identityClientId": "00000000-0000-0000-0000-000000000000",
     }
 
@@ -81,13 +82,16 @@ def test_the_settings_are_such_as_the_app_takes():
     settings = read_azure_settings({name: value(text) for name, text in given().items() if name.startswith(names)})
     assert settings.jobs == {"default": 123, "large": 456}
     assert settings.run_folder == "/Volumes/main/uds/runs"
-    assert settings.vaults == {"uds": "https://kv-sync.vault.azure.net", "finance": "https://kv-finance.vault.azure.net"}
+    assert settings.vaults == {
+        "uds": "https://kv-sync.vault.azure.net",
+        "finance": "https://kv-finance.vault.azure.net",
+    }
     assert settings.audit is not None
     assert (settings.audit.catalog, settings.audit.schema) == ("main", "uds")
     assert settings.config == Path("config/compiled.json")
 
 
-def test_the_host_signs_in_by_identity_everywhere():
+def test_the_host_signs_in_by_identity_everywhere() -> None:
     found = given()
     for connection in ("AzureWebJobsStorage", "ServiceBusConnection"):
         assert found[f"{connection}__credential"] == "'managedidentity'"
@@ -97,12 +101,12 @@ def test_the_host_signs_in_by_identity_everywhere():
     assert re.findall(r'CONNECTION = "(\w+)"', SHELL) == ["ServiceBusConnection"]
 
 
-def test_flex_consumption_refuses_none_of_the_settings():
+def test_flex_consumption_refuses_none_of_the_settings() -> None:
     refused = re.compile(r"FUNCTIONS_EXTENSION_VERSION|FUNCTIONS_WORKER_RUNTIME|WEBSITE_|SCM_|ENABLE_ORYX_BUILD")
     assert [name for name in given() if refused.match(name)] == []
 
 
-def test_every_queue_of_the_code_is_made_and_granted():
+def test_every_queue_of_the_code_is_made_and_granted() -> None:
     bus = module("service-bus.bicep")
     queues = [properties(entry) for entry in bus.variables["queues"].named_children if entry.type == "object"]
     assert sorted(string(queue["name"]) for queue in queues) == sorted([*QUEUES, REJECTED])
@@ -113,7 +117,7 @@ def test_every_queue_of_the_code_is_made_and_granted():
     assert string(rejected) == REJECTED
 
 
-def test_the_functions_are_triggered_by_queues_that_are_made():
+def test_the_functions_are_triggered_by_queues_that_are_made() -> None:
     assert sorted(re.findall(r'queue_name="([a-z-]+)"', SHELL)) == sorted(QUEUES)
 
 
@@ -128,19 +132,23 @@ def test_the_functions_are_triggered_by_queues_that_are_made():
         ("deadLetteringOnMessageExpiration", "true"),
     ],
 )
-def test_queues_are_what_the_flows_count_on(name: str, expected: str):
+def test_queues_are_what_the_flows_count_on(name: str, expected: str) -> None:
     value = at(module("service-bus.bicep").resources["queue"].body, f"properties.{name}")
     assert value is not None
     assert text(value) == expected
 
 
-def test_messages_outlive_the_longest_wait():
+def test_messages_outlive_the_longest_wait() -> None:
     """An alert is tried for three days, and a request may wait for a paused pipeline."""
-    entries = [properties(one) for one in module("service-bus.bicep").variables["queues"].named_children if one.type == "object"]
+    entries = [
+        properties(one)
+        for one in module("service-bus.bicep").variables["queues"].named_children
+        if one.type == "object"
+    ]
     assert min(int(string(entry["timeToLive"])[1:-1]) for entry in entries) > 3
 
 
-def test_the_state_table_is_the_stores_own():
+def test_the_state_table_is_the_stores_own() -> None:
     defaults = TableStore.__init__.__defaults__
     assert defaults is not None
     name = at(module("storage.bicep").resources["stateTable"].body, "name")
@@ -148,8 +156,10 @@ def test_the_state_table_is_the_stores_own():
     assert string(name) == defaults[0]
 
 
-def test_only_routes_with_a_lock_of_their_own_are_open():
-    paths = at(module("http-sign-in.bicep").resources["authentication"].body, "properties.globalValidation.excludedPaths")
+def test_only_routes_with_a_lock_of_their_own_are_open() -> None:
+    paths = at(
+        module("http-sign-in.bicep").resources["authentication"].body, "properties.globalValidation.excludedPaths"
+    )
     assert paths is not None
     open_paths = [string(one) for one in paths.named_children if one.type == "string"]
     assert open_paths == ["/api/health", "/api/webhooks/databricks"]
@@ -157,7 +167,7 @@ def test_only_routes_with_a_lock_of_their_own_are_open():
         assert f'@app.route("{path.removeprefix("/api/")}"' in SHELL
 
 
-def test_alarms_ask_for_functions_that_exist():
+def test_alarms_ask_for_functions_that_exist() -> None:
     rules = module("alerts.bicep")
     criteria = at(rules.resources["silence"].body, "properties.criteria")
     assert criteria is not None
@@ -166,7 +176,7 @@ def test_alarms_ask_for_functions_that_exist():
     assert all(re.search(rf"^async def {name}\(", SHELL, re.MULTILINE) for name in named)
 
 
-def test_instances_are_kept_for_functions_that_exist():
+def test_instances_are_kept_for_functions_that_exist() -> None:
     for path in FOLDER.glob("*.bicepparam"):
         for name in re.findall(r"name: '([^']+)'", path.read_text(encoding="utf-8")):
             assert name == "http" or re.search(rf"^async def {name.removeprefix('function:')}\(", SHELL, re.MULTILINE)
