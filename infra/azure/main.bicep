@@ -67,6 +67,13 @@ param secretsOfficerPrincipalId string = ''
 @allowed(['Group', 'User', 'ServicePrincipal'])
 param secretsOfficerPrincipalType string = 'Group'
 
+@description('Object id of the principal that deploys releases and keeps them in the storage account; empty for none.')
+param deployerPrincipalId string = ''
+
+@description('What that object id is.')
+@allowed(['Group', 'User', 'ServicePrincipal'])
+param deployerPrincipalType string = 'ServicePrincipal'
+
 @description('Client id of the Entra application that HTTP callers sign in to, by infra/azure/register-application. Empty: function keys alone.')
 param authClientId string = ''
 
@@ -251,6 +258,8 @@ module roleAssignments 'modules/role-assignments.bicep' = {
     databricksPrincipalId: databricksPrincipalId
     secretsOfficerPrincipalId: secretsOfficerPrincipalId
     secretsOfficerPrincipalType: secretsOfficerPrincipalType
+    deployerPrincipalId: deployerPrincipalId
+    deployerPrincipalType: deployerPrincipalType
   }
 }
 
@@ -400,7 +409,6 @@ module alerts 'modules/alerts.bicep' = {
     namePrefix: 'sync-${environmentName}'
     location: location
     tags: tags
-    enabled: !empty(databricksJobs)
     emails: alertEmails
     workspaceId: monitoring.outputs.workspaceId
     serviceBusId: serviceBus.outputs.id
@@ -421,4 +429,4 @@ output AZURE_TABLES_URL string = storage.outputs.tablesUrl
 output AZURE_SERVICE_BUS_NAMESPACE string = serviceBus.outputs.hostName
 output AZURE_LOG_ANALYTICS_WORKSPACE_NAME string = monitoring.outputs.workspaceName
 output AZURE_OUTBOUND_ADDRESS string = privateNetworking ? network!.outputs.outboundAddress : ''
-output UDS_DATABRICKS_HOST string = createDatabricksWorkspace ? databricks!.outputs.host : databricksHost
+output DATABRICKS_HOST string = createDatabricksWorkspace ? databricks!.outputs.host : databricksHost

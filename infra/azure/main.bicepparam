@@ -1,14 +1,20 @@
-// What azd deploys: it puts its environment (azd env set NAME VALUE) into the variables below. The defaults are those of
-// main.dev.bicepparam; docs/azure.md says what to set for test and prod.
+// What azd deploys: it puts its environment (azd env set NAME VALUE) into the variables below. Sizes are in stages.json. The stage is
+// UDS_STAGE, or else the name of azd's environment, and must be dev, test or prod.
 
 using 'main.bicep'
 
-param environmentName = readEnvironmentVariable('AZURE_ENV_NAME', '')
-param location = readEnvironmentVariable('AZURE_LOCATION', '')
-param stage = readEnvironmentVariable('UDS_STAGE', 'dev')
-param resourceGroupName = readEnvironmentVariable('UDS_RESOURCE_GROUP', 'rg-${readEnvironmentVariable('AZURE_ENV_NAME', '')}')
+var chosen = readEnvironmentVariable('UDS_STAGE', readEnvironmentVariable('AZURE_ENV_NAME', 'dev'))
+var stages = loadJsonContent('stages.json')
+var own = stages[chosen]
+var azdEnvironment = readEnvironmentVariable('AZURE_ENV_NAME', '')
+var group = readEnvironmentVariable('UDS_RESOURCE_GROUP', '')
 
-param databricksHost = readEnvironmentVariable('UDS_DATABRICKS_HOST', '')
+param environmentName = azdEnvironment
+param location = readEnvironmentVariable('AZURE_LOCATION', '')
+param stage = chosen
+param resourceGroupName = empty(group) ? 'rg-${azdEnvironment}' : group
+
+param databricksHost = readEnvironmentVariable('DATABRICKS_HOST', '')
 param createDatabricksWorkspace = bool(readEnvironmentVariable('UDS_CREATE_DATABRICKS', 'false'))
 param databricksJobs = readEnvironmentVariable('UDS_DATABRICKS_JOBS', '')
 param catalog = readEnvironmentVariable('UDS_CATALOG', 'main')
@@ -21,19 +27,20 @@ param furtherVaults = readEnvironmentVariable('UDS_FURTHER_VAULTS', '')
 param webhookSecret = readEnvironmentVariable('UDS_WEBHOOK_SECRET', '')
 param secretsOfficerPrincipalId = readEnvironmentVariable('UDS_SECRETS_OFFICER_ID', readEnvironmentVariable('AZURE_PRINCIPAL_ID', ''))
 param secretsOfficerPrincipalType = readEnvironmentVariable('UDS_SECRETS_OFFICER_TYPE', readEnvironmentVariable('AZURE_PRINCIPAL_TYPE', 'User'))
+param deployerPrincipalId = readEnvironmentVariable('UDS_DEPLOYER_ID', '')
 param authClientId = readEnvironmentVariable('UDS_AUTH_CLIENT_ID', '')
 
-param serviceBusTier = readEnvironmentVariable('UDS_SERVICE_BUS_TIER', 'Standard')
-param instanceMemoryInMegabytes = int(readEnvironmentVariable('UDS_INSTANCE_MEMORY', '2048'))
-param maximumInstanceCount = int(readEnvironmentVariable('UDS_MAXIMUM_INSTANCES', '40'))
-param alwaysReady = json(readEnvironmentVariable('UDS_ALWAYS_READY', '[]'))
-param zoneRedundant = bool(readEnvironmentVariable('UDS_ZONE_REDUNDANT', 'false'))
-param logRetentionInDays = int(readEnvironmentVariable('UDS_LOG_RETENTION_DAYS', '30'))
-param logQuotaInGigabytes = int(readEnvironmentVariable('UDS_LOG_QUOTA_GIGABYTES', '1'))
-param softDeleteDays = int(readEnvironmentVariable('UDS_SOFT_DELETE_DAYS', '7'))
+param serviceBusTier = own.serviceBusTier
+param instanceMemoryInMegabytes = own.instanceMemoryInMegabytes
+param maximumInstanceCount = own.maximumInstanceCount
+param alwaysReady = own.alwaysReady
+param zoneRedundant = own.zoneRedundant
+param logRetentionInDays = own.logRetentionInDays
+param logQuotaInGigabytes = own.logQuotaInGigabytes
+param softDeleteDays = own.softDeleteDays
 
-param privateNetworking = bool(readEnvironmentVariable('UDS_PRIVATE_NETWORKING', 'false'))
-param publicHttp = bool(readEnvironmentVariable('UDS_PUBLIC_HTTP', 'true'))
+param privateNetworking = own.privateNetworking
+param publicHttp = own.publicHttp
 param createPrivateDnsZones = bool(readEnvironmentVariable('UDS_CREATE_DNS_ZONES', 'true'))
 
 param alertEmails = json(readEnvironmentVariable('UDS_ALERT_EMAILS', '[]'))

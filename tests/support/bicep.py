@@ -156,36 +156,31 @@ def _body(value: Node) -> Node:
 
 @dataclass(frozen=True)
 class ParameterFile:
-    """A .bicepparam file: the template that it is for, and its values."""
+    """A .bicepparam file: the template that it is for, its values, and the variables that they are made of."""
 
     path: Path
     using: str
     values: dict[str, Node]
+    variables: dict[str, Node] = field(default_factory=dict)
+
+
+_ASSIGNMENT = "param_"
+"""The grammar knows no .bicepparam: an assignment is read as a variable of this name, which has the same form."""
+
+
+def parameter_source(path: Path) -> str:
+    """A .bicepparam file as text that the grammar knows."""
+    return re.sub(r"(?m)^param (\w+ =)", rf"var {_ASSIGNMENT}\1", path.read_text(encoding="utf-8"))
 
 
 def read_parameters(path: Path) -> ParameterFile:
-    """The grammar knows no .bicepparam: its assignments are read as variables, which have the same form."""
-    source = parameter_source(path)
-    root = parse(source)
+    """A .bicepparam file. It is expected to have no syntax faults."""
+    root = parse(parameter_source(path))
     using = next(string(node.named_children[0]) for node in root.named_children if node.type == "using_statement")
-    values = {
+    declared = {
         text(node.named_children[0]): node.named_children[-1]
         for node in root.named_children
         if node.type == "variable_declaration"
     }
-    return ParameterFile(path, using, values)
-
-
-def parameter_source(path: Path) -> str:
-    return re.sub(r"(?m)^param (\w+ =)", r"var \1", path.read_text(encoding="utf-8"))
-
-
-def fallback(value: Node) -> str:
-    """The literal that a value comes to when no environment variable is set: `int(readEnvironmentVariable('A', '2'))` → 2."""
-    if value.type != "call_expression":
-        return " ".join(text(value).split())
-    name, arguments = text(value.named_children[0]), value.named_children[-1].named_children
-    if name == "readEnvironmentVariable":
-        return fallback(arguments[-1]) if len(arguments) > 1 else "required"
-    inner = fallback(arguments[0])
-    return inner[1:-1] if name in ("int", "bool", "json") else inner
+    values = {name.removeprefix(_ASSIGNMENT): one for name, one in declared.items() if name.startswith(_ASSIGNMENT)}
+    return ParameterFile(path, using, values, {name: one for name, one in declared.items() if name not in values})

@@ -135,12 +135,16 @@ _KINDS = {"string": "string", "number": "int", "boolean": "bool", "object": "obj
 def mismatch(value: Node, wanted: Parameter) -> str | None:
     """The kind of a literal that is not what the parameter takes; None when it fits, or when it is no literal."""
     kind = _KINDS.get(value.type)
-    allowed = re.findall(r"'([^']*)'|(\b\d+\b)", wanted.decorators.get("allowed", ""))
+    allowed = _allowed(wanted)
     if kind is not None and kind != wanted.type:
         return kind
-    if kind in ("string", "int") and allowed and text(value).strip("'") not in {a or b for a, b in allowed}:
+    if kind in ("string", "int") and allowed and text(value).strip("'") not in allowed:
         return f"{text(value)}, which is not allowed"
     return None
+
+
+def _allowed(wanted: Parameter) -> set[str]:
+    return {a or b for a, b in re.findall(r"'([^']*)'|(\b\d+\b)", wanted.decorators.get("allowed", ""))}
 
 
 def version_faults(templates: list[Template]) -> list[str]:
@@ -217,6 +221,11 @@ def parameter_faults(file: ParameterFile, template: Template) -> list[str]:
             faults.append(f"{file.path.name}: {name} is a {kind}, not {wanted.type}")
         elif value.type == "call_expression" and not _gives(text(value.named_children[0]), wanted.type):
             faults.append(f"{file.path.name}: {name} is not turned into {wanted.type}")
+        elif value.type == "member_expression" and text(value) != f"own.{name}":
+            faults.append(f"{file.path.name}: {name} is given {text(value)}")
+        faults += [
+            f"{file.path.name}: {used} is not declared" for _, used in references(value) if used not in file.variables
+        ]
     if not (file.path.parent / file.using).is_file():
         faults.append(f"{file.path.name}: there is no {file.using}")
     return faults
@@ -225,6 +234,21 @@ def parameter_faults(file: ParameterFile, template: Template) -> list[str]:
 def _gives(function: str, wanted: str) -> bool:
     kinds = {"readEnvironmentVariable": ("string",), "int": ("int",), "bool": ("bool",), "json": ("array", "object")}
     return wanted in kinds.get(function, ())
+
+
+def size_faults(sizes: Mapping[str, object], template: Template) -> list[str]:
+    """A stage's sizes that are no parameters, or of another kind than these."""
+    kinds = {"string": str, "int": int, "bool": bool, "array": list, "object": dict}
+    faults: list[str] = []
+    for name, value in sizes.items():
+        wanted = template.parameters.get(name)
+        if wanted is None:
+            faults.append(f"there is no parameter {name}")
+        elif type(value) is not kinds[wanted.type]:
+            faults.append(f"{name} is not of type {wanted.type}")
+        elif (allowed := _allowed(wanted)) and str(value) not in allowed:
+            faults.append(f"{name} may not be {value}")
+    return faults
 
 
 def app_settings(main: Template, function_app: Template) -> dict[str, Node]:

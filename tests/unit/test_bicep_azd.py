@@ -81,7 +81,7 @@ def test_a_finished_installation_is_only_checked() -> None:
 def test_the_hook_reads_only_what_azd_knows() -> None:
     """Outputs, and the variables that the parameter file reads too."""
     script = (FOLDER / "next-steps").read_text(encoding="utf-8")
-    used = set(re.findall(r"\$\{?((?:AZURE|UDS)_\w+)", script))
+    used = set(re.findall(r"\$\{?((?:AZURE|UDS|DATABRICKS)_\w+)", script))
     assert used
     read_there = set(
         re.findall(r"readEnvironmentVariable\('(\w+)'", (FOLDER / "main.bicepparam").read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from tests.support.bicep_rules import (
     parameter_faults,
     role_faults,
     secret_faults,
+    size_faults,
     version_faults,
 )
 
@@ -180,6 +181,9 @@ def test_resources_that_tell_nothing_are_found() -> None:
         ("var size = 2", "name has no value"),
         ("var name = 'x'\nvar extra = 1", "there is no parameter extra"),
         ("var name = 3", "name is a int, not string"),
+        ("var name = own.nmae", "name is given own.nmae"),
+        ("var name = 'x'\nvar size = own.sise", "size is given own.sise"),
+        ("var name = x", "x is not declared"),
         ("var name = 'x'\nvar size = readEnvironmentVariable('SIZE', '2')", "size is not turned into int"),
         ("var name = 'x'\nvar size = bool(readEnvironmentVariable('SIZE', 'true'))", "size is not turned into int"),
     ],
@@ -190,12 +194,27 @@ def test_parameter_files_that_do_not_fit_are_found(values: str, fault: str, tmp_
 
     def file(source: str) -> ParameterFile:
         found = read_text(source).variables
-        return ParameterFile(tmp_path / "main.bicepparam", "main.bicep", found)
+        return ParameterFile(tmp_path / "main.bicepparam", "main.bicep", found, {"own": parse("")})
 
     assert (
         parameter_faults(file("var name = 'x'\nvar size = int(readEnvironmentVariable('SIZE', '2'))"), template) == []
     )
     assert [fault in one for one in parameter_faults(file(values), template)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fault"),
+    [
+        ({"size": True}, "size is not of type int"),
+        ({"size": "2"}, "size is not of type int"),
+        ({"tier": "C"}, "tier may not be C"),
+        ({"sise": 1}, "there is no parameter sise"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_found(sizes: dict[str, object], fault: str) -> None:
+    template = read_text("@allowed(['A', 'B'])\nparam tier string\nparam size int\n")
+    assert size_faults({"tier": "A", "size": 1}, template) == []
+    assert size_faults(sizes, template) == [fault]
 
 
 def test_the_parser_sees_errors_and_not_only_nothing() -> None:

@@ -9,9 +9,6 @@ param location string
 @description('Tags of every resource.')
 param tags object
 
-@description('Whether the rules ring. Off until the app knows its Databricks jobs, or every tick of a fresh installation would.')
-param enabled bool
-
 @description('Mail addresses that are told.')
 param emails array
 
@@ -46,7 +43,7 @@ resource deadLetters 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   properties: {
     description: 'A queue holds dead letters: a message failed ten times or expired. Read its reason, mend the cause, send it again.'
     severity: 2
-    enabled: enabled
+    enabled: true
     autoMitigate: true
     scopes: [serviceBusId]
     evaluationFrequency: 'PT5M'
@@ -87,7 +84,7 @@ resource rejected 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   properties: {
     description: 'sync-rejected holds messages that could not be understood. The property reason of each says why; tell its sender.'
     severity: 2
-    enabled: enabled
+    enabled: true
     autoMitigate: true
     scopes: [serviceBusId]
     evaluationFrequency: 'PT5M'
@@ -128,7 +125,7 @@ resource backlog 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   properties: {
     description: 'A queue has not been empty for half an hour: its function does not run, or does not keep up.'
     severity: 2
-    enabled: enabled
+    enabled: true
     autoMitigate: true
     scopes: [serviceBusId]
     evaluationFrequency: 'PT15M'
@@ -169,7 +166,7 @@ resource throttling 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   properties: {
     description: 'The storage account turns requests away. They are tried again, so nothing is lost yet; see how many pipelines tick at once.'
     severity: 2
-    enabled: enabled
+    enabled: true
     autoMitigate: true
     scopes: [storageAccountId]
     evaluationFrequency: 'PT5M'
@@ -218,7 +215,7 @@ resource failures 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
     displayName: '${namePrefix}-function-failures'
     description: 'One function failed three times or more within 15 minutes. Its exceptions are in AppExceptions under the same operation.'
     severity: 1
-    enabled: enabled
+    enabled: true
     autoMitigate: true
     scopes: [workspaceId]
     evaluationFrequency: 'PT5M'
@@ -262,7 +259,7 @@ resource silence 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
     displayName: '${namePrefix}-no-tick'
     description: 'No tick succeeded for 10 minutes: nothing that is due is begun. See docs/azure.md, when it does not tick.'
     severity: 0
-    enabled: enabled
+    enabled: true
     autoMitigate: true
     scopes: [workspaceId]
     evaluationFrequency: 'PT5M'

@@ -1,4 +1,4 @@
-// Who may do what, on one page. The deploying principal's own rights are not here.
+// Who may do what, on one page. What the deploying principal needs to make these resources is in docs/azure.md.
 
 @description('Object id of the control plane\'s identity.')
 param identityPrincipalId string
@@ -25,7 +25,15 @@ param secretsOfficerPrincipalId string
 @allowed(['Group', 'User', 'ServicePrincipal'])
 param secretsOfficerPrincipalType string
 
+@description('Object id of the principal that deploys releases; empty for none.')
+param deployerPrincipalId string
+
+@description('What that object id is.')
+@allowed(['Group', 'User', 'ServicePrincipal'])
+param deployerPrincipalType string
+
 var storageBlobDataOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
+var storageBlobDataContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 var storageTableDataContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 var serviceBusDataOwner = '090c5cfd-751d-490a-894a-3ce6f1109419'
 var serviceBusDataSender = '69a216fc-b8fb-44d8-bc22-1f3c2cd27a39'
@@ -38,6 +46,16 @@ var triggerQueues = ['sync-requests', 'sync-runs', 'sync-completions', 'sync-ale
 
 resource account 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
   name: storageAccountName
+}
+
+resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2025-01-01' existing = {
+  parent: account
+  name: 'default'
+}
+
+resource releases 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' existing = {
+  parent: blobs
+  name: 'releases'
 }
 
 resource namespace 'Microsoft.ServiceBus/namespaces@2024-01-01' existing = {
@@ -163,5 +181,16 @@ resource keepSecrets 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', keyVaultSecretsOfficer)
     principalId: secretsOfficerPrincipalId
     principalType: secretsOfficerPrincipalType
+  }
+}
+
+resource keepReleases 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(deployerPrincipalId)) {
+  name: guid(releases.id, deployerPrincipalId, storageBlobDataContributor)
+  scope: releases
+  properties: {
+    description: 'Whoever deploys keeps the releases in this container, for a rollback; the state and the host\'s blobs stay out of reach.'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataContributor)
+    principalId: deployerPrincipalId
+    principalType: deployerPrincipalType
   }
 }

@@ -97,6 +97,15 @@ resource deploymentContainer 'Microsoft.Storage/storageAccounts/blobServices/con
   }
 }
 
+// tools/deploy keeps the releases here that tools/rollback goes back to.
+resource releases 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-01-01' = {
+  parent: blobs
+  name: 'releases'
+  properties: {
+    publicAccess: 'None'
+  }
+}
+
 resource tables 'Microsoft.Storage/storageAccounts/tableServices@2025-01-01' = {
   parent: account
   name: 'default'
