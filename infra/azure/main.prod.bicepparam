@@ -13,12 +13,12 @@ param stage = 'prod'
 
 param databricksHost = readEnvironmentVariable('DATABRICKS_HOST', '')
 param databricksJobs = readEnvironmentVariable('UDS_DATABRICKS_JOBS', '')
-param catalog = readEnvironmentVariable('UDS_CATALOG', 'main')
-param auditSchema = readEnvironmentVariable('UDS_SCHEMA', 'uds')
+param catalog = own.catalog
+param auditSchema = readEnvironmentVariable('UDS_SCHEMA', 'data_sync')
 param volume = readEnvironmentVariable('UDS_VOLUME', 'runs')
 param databricksPrincipalId = readEnvironmentVariable('UDS_DATABRICKS_PRINCIPAL_ID', '')
 
-param secretScope = readEnvironmentVariable('UDS_SECRET_SCOPE', 'uds')
+param secretScope = readEnvironmentVariable('UDS_SECRET_SCOPE', 'data-sync')
 param furtherVaults = readEnvironmentVariable('UDS_FURTHER_VAULTS', '')
 param webhookSecret = readEnvironmentVariable('UDS_WEBHOOK_SECRET', '')
 param secretsOfficerPrincipalId = readEnvironmentVariable('UDS_SECRETS_OFFICER_ID', '')

@@ -183,3 +183,14 @@ def test_instances_are_kept_for_functions_that_exist() -> None:
     assert names
     for name in names:
         assert name == "http" or re.search(rf"^async def {name.removeprefix('function:')}\(", SHELL, re.MULTILINE)
+
+
+def test_the_page_tells_every_setting_and_every_variable() -> None:
+    page = (ROOT / "docs/azure.md").read_text(encoding="utf-8")
+    told = {name for row in page.splitlines() if row.startswith("| `") for name in re.findall(r"`(\w+)`", row)}
+    short = {name for name in given() if f"__{name.rpartition('__')[2]}" in told and "__" in name}
+    assert set(given()) - told - short == set()
+    variables = set(
+        re.findall(r"readEnvironmentVariable\('(\w+)'", (FOLDER / "main.bicepparam").read_text(encoding="utf-8"))
+    )
+    assert {name for name in variables if not name.startswith("AZURE_")} - told == set()
