@@ -10,7 +10,7 @@ from tests.support.bicep import Node, Parameter, ParameterFile, Template, at, pr
 
 FUNCTIONS = {
     "array", "bool", "concat", "contains", "empty", "environment", "first", "format", "guid", "int", "items", "join",
-    "json", "last", "length", "max", "min", "readEnvironmentVariable", "replace", "resourceGroup", "resourceId", "split",
+    "json", "last", "length", "loadJsonContent", "loadTextContent", "max", "min", "readEnvironmentVariable", "replace", "resourceGroup", "resourceId", "split",
     "string", "subscription", "subscriptionResourceId", "take", "tenant", "toLower", "toUpper", "union", "uniqueString",
 }  # fmt: skip
 """Functions of Bicep that checkov's parser knows too, and that read no secret."""

@@ -98,10 +98,29 @@ def test_without_azds_variables_the_hook_says_so() -> None:
 
 
 def test_the_entra_application_offers_the_three_roles() -> None:
-    roles = json.loads((FOLDER / "app-roles.json").read_text(encoding="utf-8"))
+    application = json.loads((FOLDER / "entra-application.json").read_text(encoding="utf-8"))
+    roles = application["appRoles"]
+    assert application["api"]["requestedAccessTokenVersion"] == 2, "http-sign-in.bicep names the issuer of version 2"
     assert [role["value"] for role in roles] == ["Sync.Read", "Sync.Request", "Sync.Operate"]
     assert len({role["id"] for role in roles}) == 3
     assert all(role["isEnabled"] and {"User", "Application"} == set(role["allowedMemberTypes"]) for role in roles)
+
+
+def test_registering_lets_the_azure_cli_call() -> None:
+    """The script takes the scope's id out of the description by its last letters."""
+    (scope,) = json.loads((FOLDER / "entra-application.json").read_text(encoding="utf-8"))["api"][
+        "oauth2PermissionScopes"
+    ]
+    script = (FOLDER / "register-application").read_text(encoding="utf-8")
+    (command,) = re.findall(r"scope=\$\((sed .*)\)", script)
+    found = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        env={"here": str(FOLDER), "PATH": os.environ["PATH"]},
+        check=True,
+    )
+    assert found.stdout.strip() == scope["id"]
 
 
 def test_registering_needs_a_name() -> None:

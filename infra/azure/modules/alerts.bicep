@@ -205,7 +205,7 @@ resource throttling 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   }
 }
 
-// A single failure heals itself: timers come again within minutes, messages are delivered ten times.
+// A single failure heals itself: timers come again within minutes, messages are delivered ten times. 4xx is the caller's.
 resource failures 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
   name: '${namePrefix}-function-failures'
   location: location
@@ -225,7 +225,7 @@ resource failures 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
     criteria: {
       allOf: [
         {
-          query: 'AppRequests | where Success == false and toint(ResultCode) !between (400 .. 499)'
+          query: 'AppRequests | where Success == false and ResultCode !startswith "4"'
           timeAggregation: 'Count'
           operator: 'GreaterThanOrEqual'
           threshold: 3

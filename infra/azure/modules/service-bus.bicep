@@ -57,9 +57,6 @@ resource namespace 'Microsoft.ServiceBus/namespaces@2024-01-01' = {
     tier: tier
     capacity: tier == 'Premium' ? 1 : null
   }
-  identity: {
-    type: 'SystemAssigned'
-  }
   properties: {
     disableLocalAuth: true
     minimumTlsVersion: '1.2'
