@@ -36,7 +36,7 @@ bench: $(READY)  ## Ratios against raw PySpark doing the same work
 	@$(BIN)/python -m bench
 
 docs: $(READY)  ## The documentation as a site in site/, every link checked
-	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --builder html docs site
+	@$(BIN)/python -m sphinx --quiet --fresh-env --write-all --fail-on-warning --keep-going --nitpicky --builder html docs site
 	@echo "Open site/index.html"
 
 lock: $(READY)  ## Lock the newest versions that fit

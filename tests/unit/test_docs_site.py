@@ -58,7 +58,7 @@ def read(path: Path) -> Links:
 
 def test_make_docs_builds_what_this_test_builds() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "sphinx --quiet --fail-on-warning --keep-going --nitpicky --builder html docs site" in makefile
+    assert "sphinx --quiet --fresh-env --write-all --fail-on-warning --keep-going --nitpicky --builder html docs site" in makefile
     assert "site/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
