@@ -25,11 +25,11 @@ from tests.support.documents import ROOT, Block, all_blocks, inline_commands, pa
 CONNECTIONS: Mapping[str, Any] = {
     "shop": {
         "type": "postgresql", "host": "h", "database": "shop", "username": "sync",
-        "secret_scope": "kv", "secret_key": "shop",
+        "secret_scope": "kv", "secret_key": "shop",  # pragma: allowlist secret
     },
     "erp": {
         "type": "oracle", "host": "h", "service_name": "ERP", "username": "sync",
-        "secret_scope": "kv", "secret_key": "erp",
+        "secret_scope": "kv", "secret_key": "erp",  # pragma: allowlist secret
     },
     "lake": {"type": "databricks", "path": "./lake"},
 }  # fmt: skip
@@ -94,7 +94,9 @@ def cockroach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     (place / "uds_cockroach-1.dist-info").mkdir(parents=True)
     (place / "uds_cockroach.py").write_text(code.text, encoding="utf-8")
     (place / "uds_cockroach-1.dist-info/METADATA").write_text("Name: uds-cockroach\nVersion: 1\n", encoding="utf-8")
-    entry = points.text.replace('[project.entry-points."universal_data_sync.adapters"]', "[universal_data_sync.adapters]")
+    entry = points.text.replace(
+        '[project.entry-points."universal_data_sync.adapters"]', "[universal_data_sync.adapters]"
+    )
     (place / "uds_cockroach-1.dist-info/entry_points.txt").write_text(entry.replace('"', ""), encoding="utf-8")
     monkeypatch.syspath_prepend(str(place))
     yield

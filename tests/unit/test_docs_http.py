@@ -94,7 +94,9 @@ def possible_paths() -> list[tuple[str, str]]:
     """Every method and path that the routes take, with the page's words for names."""
     found: list[tuple[str, str]] = []
     for method, pattern, _ in _ROUTES:
-        text = pattern.pattern.replace("([0-9a-f]{64})", "{run_key}").replace("([A-Za-z0-9][A-Za-z0-9_.-]{0,99})", "{name}")
+        text = pattern.pattern.replace("([0-9a-f]{64})", "{run_key}").replace(
+            "([A-Za-z0-9][A-Za-z0-9_.-]{0,99})", "{name}"
+        )
         parts = [part.split("|") for part in re.split(r"\(|\)", text)]
         for chosen in itertools.product(*parts):
             path = "".join(chosen)
@@ -177,7 +179,9 @@ def test_each_wrong_call_is_answered_as_the_page_says(plane: ControlPlane, route
         answer = routes.answer(request)
         assert (answer.status, answer.document["error"]["code"]) == (status, code), path
         assert set(answer.document["error"]) == {"code", "message", "remedy"}
-        assert re.search(rf"^\| [^|]*{status}[^|]* \|.*`{code}`", text, re.MULTILINE), f"{status} {code} is not on the page"
+        assert re.search(rf"^\| [^|]*{status}[^|]* \|.*`{code}`", text, re.MULTILINE), (
+            f"{status} {code} is not on the page"
+        )
     plane.tick()
     assert call(routes, "POST", "/pipelines/orders/retry", {"reason": "why"}).document["error"]["code"] == "run.open"
     assert routes.answer(Request("POST", "/requests", body=b" " * (LARGEST_BODY + 1))).status == 413

@@ -18,7 +18,12 @@ from tests.support.documents import ROOT
 
 SOURCES = ("sync_core", "spark_entry")
 CODE = re.compile(r"[a-z][a-z_]*(\.[a-z_]+)?")
-BASES = {"SyncError": "permanent", "ConfigError": "config", "RetryableError": "retryable", "PermanentError": "permanent"}
+BASES = {
+    "SyncError": "permanent",
+    "ConfigError": "config",
+    "RetryableError": "retryable",
+    "PermanentError": "permanent",
+}
 
 PASSED_ON = ("error.code", "fault.code", "refused.code", "refusal.error.code", "code")
 """What stands where a code is handed on: it was made elsewhere."""
@@ -94,10 +99,8 @@ def raised() -> tuple[dict[str, set[str]], list[str]]:
                 note(path, node, node.args[0], kinds[owners[id(node)]])
             elif name == "RunError":
                 kind = node.args[1]
-                note(path, node, node.args[0], kind.value if isinstance(kind, ast.Constant) else "")
-            elif name in HTTP and len(node.args) > 2:
-                note(path, node, node.args[1], "config")
-            elif name == "_object" and len(node.args) == 2:
+                note(path, node, node.args[0], str(kind.value) if isinstance(kind, ast.Constant) else "")
+            elif (name in HTTP and len(node.args) > 2) or (name == "_object" and len(node.args) == 2):
                 note(path, node, node.args[1], "config")
     return found, unclear
 
