@@ -14,9 +14,10 @@ _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
 
 def read_runbook() -> dict[str, str]:
     """Every entry by its code or condition, from the installed package or the repository that it runs from."""
-    here = Path(__file__).parent
-    packed = here / "runbook_pages"
-    folder = packed if packed.is_dir() else here.parent / "docs"
+    root = Path(__file__).parent.parent
+    # A wheel carries the pages beside the package; in the package, an editable installation would shadow it in part.
+    packed = root / "uds_runbook"
+    folder = packed if packed.is_dir() else root / "docs"
     entries: dict[str, str] = {}
     for page in PAGES:
         entries |= entries_of((folder / page).read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from sync_core.cli import run_command_line
 from sync_core.domain.alert import Condition
-from sync_core.runbook import entries_of, read_runbook
+from sync_core.runbook import PAGES, entries_of, read_runbook
 from tests.support.documents import ROOT
 
 SOURCES = ("sync_core", "spark_entry")
@@ -179,3 +180,9 @@ def test_explain_knows_every_entry(capsys: pytest.CaptureFixture[str]) -> None:
 def test_explain_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["explain", "ledger.behnd"]) == 2
     assert "ledger.behind" in capsys.readouterr().err
+
+
+def test_the_wheel_carries_what_explain_reads() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert packed == {f"docs/{page}": f"uds_runbook/{page}" for page in PAGES}
