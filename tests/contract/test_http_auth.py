@@ -27,7 +27,7 @@ from tests.support.functions_worker import Worker
 
 ROOT = Path(__file__).parents[2]
 OBJECT = "3d5f9c1e-0000-4000-8000-00000000abcd"
-PASSWORD = "the-first-password"
+PASSWORD = "the-first-password"  # pragma: allowlist secret
 REQUEST = json.dumps({"request_id": "r1", "pipelines": ["orders"], "requested_by": "the chief executive"}).encode()
 REASON = b'{"reason": "for a test"}'
 CONFIG = """connections:
