@@ -114,6 +114,9 @@ class PostgresqlAdapter(JdbcAdapter):
             table = self.find_target(target)
             schema = self.dialect.text(table.schema)
             missing: list[str] = []
+            if self.held.query(f"SELECT has_schema_privilege({schema}, 'USAGE')")[0][0] != "t":
+                # Without it nothing in the schema can even be named.
+                return (f"{self.connection.username} lacks USAGE on the schema {table.schema}",)
             if self.held.query(f"SELECT has_schema_privilege({schema}, 'CREATE')")[0][0] != "t":
                 missing.append(f"CREATE on the schema {table.schema}, for staging tables and the ledger")
             known = self.held.query(
