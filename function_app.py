@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from functools import cache
-from typing import cast
 
 import azure.functions as func
 
 from sync_core.app import Service, build_azure
 from sync_core.domain.errors import ConfigError, PermanentError
 from sync_core.settings import read_azure_settings
+from sync_core.web.roles import admission
 from sync_core.web.routes import Answer, Request, Routes
 
 CONNECTION = "ServiceBusConnection"
+HTTP_AUTH = os.environ.get("UDS_HTTP_AUTH") or "keys"
 
-app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+# The platform checks Entra's token and the routes its roles: with them the host must not ask for a key as well.
+app = func.FunctionApp(func.AuthLevel.ANONYMOUS if HTTP_AUTH == "entra" else func.AuthLevel.FUNCTION)
 
 
 @cache
@@ -37,10 +38,9 @@ async def handle(queue: str, message: func.ServiceBusMessage) -> None:
 
 async def answer(request: func.HttpRequest, path: str) -> func.HttpResponse:
     """One request through the routes."""
-    headers = {name.lower(): value for name, value in cast("Mapping[str, str]", request.headers).items()}
-    who = headers.get("x-ms-client-principal-name", "")
-    asked = Request(request.method, path, dict(request.params), headers, request.get_body(), who)
-    found: Answer = await asyncio.to_thread(Routes(service().plane, service().webhook_login).answer, asked)
+    asked = Request(request.method, path, dict(request.params), dict(request.headers), request.get_body())
+    routes = Routes(service().plane, service().webhook_login, admission(HTTP_AUTH, os.environ))
+    found: Answer = await asyncio.to_thread(routes.answer, asked)
     return func.HttpResponse(found.text, headers=found.headers, status_code=found.status, mimetype=found.content_type)
 
 

@@ -229,7 +229,9 @@ class Batch:
 
     def _adapter(self, connection: str, session: SparkSession) -> DatabaseAdapter:
         known = self._manifest.connections[connection]
-        return adapter_for(known.type)(known, session, self._secrets.get)
+        adapter = adapter_for(known.type)(known, session, self._secrets.get)
+        adapter.hide = self._secrets.hide
+        return adapter
 
     def _failed(self, order: RunOrder, error: Exception, started: datetime) -> RunResult:
         """The result of a run whose adapters could not even be made."""

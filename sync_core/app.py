@@ -47,13 +47,13 @@ def build(settings: Settings) -> App:
 class Service:
     """A control plane that runs on, and how it ends: `drain` takes no more batches, `close` ends what is left.
 
-    `webhook_login` is what a Databricks webhook signs in with, None where there is none.
+    `webhook_login` is what a Databricks webhook signs in with, None where there is none; True reads it anew.
     """
 
     plane: ControlPlane
     drain: Callable[[], None]
     close: Callable[[], None]
-    webhook_login: Callable[[], tuple[str, str] | None]
+    webhook_login: Callable[[bool], tuple[str, str] | None]
 
 
 def build_service(settings: Settings, catalog: Catalog) -> Service:
@@ -75,7 +75,7 @@ def build_service(settings: Settings, catalog: Catalog) -> Service:
         retention=settings.retention,
         audit=AuditPlace(path=str((settings.state / "audit").absolute())),
     )
-    return Service(plane, launcher.drain, launcher.stop, lambda: None)
+    return Service(plane, launcher.drain, launcher.stop, lambda _anew: None)
 
 
 def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Service:
@@ -131,10 +131,11 @@ def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Serv
         vaults.close()
         credential.close()
 
-    def login() -> tuple[str, str] | None:
+    def login(anew: bool) -> tuple[str, str] | None:
         if settings.webhook is None:
             return None
-        name, _, password = found.get(settings.webhook).partition(":")
+        read = found.renew if anew else found.get
+        name, _, password = read(settings.webhook).strip().partition(":")
         return name, password
 
     return Service(plane, lambda: None, close, login)

@@ -6,7 +6,7 @@ Each door reads the clock once and calls one flow. Functions and `uds up` both c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -97,9 +97,13 @@ class ControlPlane:
 
     # ---- what is asked for
 
-    def submit(self, body: str) -> dict[str, Any]:
-        """Check a request and queue it. Returns its id and the pipelines it names. Raises ConfigError (4xx)."""
+    def submit(self, body: str, who: str | None = None) -> dict[str, Any]:
+        """Check a request and queue it. Returns its id and the pipelines it names. Raises ConfigError (4xx).
+
+        `who` is the caller whom a sign-in has proved; it stands whatever the body says.
+        """
         asked = decode_request(body)
+        asked = replace(asked, requested_by=who) if who is not None else asked
         names = [one.pipeline_id for one in self._asked(asked)]
         self.queue.send(REQUESTS, encode(asked), asked.request_id)
         return {"request_id": asked.request_id, "pipelines": names}

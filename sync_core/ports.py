@@ -275,6 +275,13 @@ class Secrets(Protocol):
         """The value; never logged, never stored. Raises PermanentError that names the reference when it is not there."""
         ...
 
+    def renew(self, reference: SecretReference) -> str:
+        """As `get`, for one whose value was just refused: it may have been rotated, so a value that is kept is read anew.
+
+        However often it is called, it must not flood the place where secrets lie.
+        """
+        ...
+
 
 class AlertSink(Protocol):
     """Delivers a notice to one channel."""

@@ -179,6 +179,9 @@ class DatabaseAdapter(ABC):
         self.connection = connection
         self.spark = spark
         self.secret = secret
+        self.hide: Callable[[str], None] = lambda _value: None
+        """Takes a value out of every text that leaves the engine. The engine sets it; what `secret` gave is hidden
+        already, what an adapter signs in with otherwise (an access token) is for the adapter to hide."""
 
     @abstractmethod
     def build_jdbc_url(self) -> str:

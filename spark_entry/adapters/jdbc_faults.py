@@ -53,7 +53,7 @@ def to_error(connection: Connection, dialect: Dialect, fault: DatabaseFault, rol
             return PermanentError(
                 "database.denied",
                 f"{who}: the user {connection.username or ''} may not use {name}. {said}",
-                f"Grant {privileges} on it.",
+                f"Grant {privileges} on it, and the use of its schema: infra/grants has a script, docs/grants.md the reasons.",
             )
         case "full":
             return PermanentError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -11,9 +12,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pyspark.sql import DataFrame, SparkSession
 
+from spark_entry.adapters.access_tokens import expired
 from spark_entry.adapters.base import SECRET, Column, CursorProbe, DatabaseAdapter, ReadPlan, Relation
 from spark_entry.adapters.jdbc_catalog import TableName, find_table, native_of, nearest_table, read_columns
-from spark_entry.adapters.jdbc_connection import DatabaseFailed, HeldConnection, connect, find_fault
+from spark_entry.adapters.jdbc_connection import DatabaseFailed, DatabaseFault, HeldConnection, connect, find_fault
 from spark_entry.adapters.jdbc_faults import to_error
 from spark_entry.adapters.jdbc_read import find_unreadable, read_frame, select_statement
 from spark_entry.dialects.base import Dialect
@@ -22,6 +24,10 @@ from sync_core.domain.connection import Authentication, Connection
 from sync_core.domain.errors import ConfigError, PermanentError, SyncError
 from sync_core.domain.pipeline import Cursor, ReadOptions, Source
 from sync_core.domain.watermark import CursorType, Watermark
+
+CREDENTIALS_SECONDS = 300.0
+"""How long a run uses the credentials that it has read. Every new connection of the driver and every Spark job begins
+with credentials no older than this, so that a token that lasts an hour has most of it left."""
 
 ROWS_PER_PART = 100_000
 """A part of a scan is worth its own connection from about here on."""
@@ -39,6 +45,8 @@ class JdbcSource(DatabaseAdapter):
         self._held: HeldConnection | None = None
         self._snapshot: HeldConnection | None = None
         self._credentials: Mapping[str, str] | None = None
+        self._credentials_read = 0.0
+        self.clock: Callable[[], float] = time.monotonic
         self._from_a_bound: set[str] = set()
 
     # ---- the connection
@@ -64,8 +72,12 @@ class JdbcSource(DatabaseAdapter):
 
     def read_properties(self) -> Mapping[str, str]:
         """All that Spark and the held connection need to sign in."""
-        if self._credentials is None:
-            self._credentials = self.get_credentials()
+        now = self.clock()
+        if self._credentials is None or now - self._credentials_read >= CREDENTIALS_SECONDS:
+            self._credentials, self._credentials_read = self.get_credentials(), now
+            for name, value in self._credentials.items():
+                if name != "user":
+                    self.hide(value)
         given = {name: value for name, value in self.connection.options.items() if name not in ("url", "driver")}
         return {**self.driver_properties(), **given, **self._credentials}
 
@@ -79,6 +91,15 @@ class JdbcSource(DatabaseAdapter):
 
     def open(self) -> HeldConnection:
         """A connection of its own; the caller closes it."""
+        read_before = self._credentials
+        try:
+            return connect(self.spark, self.driver_class, self.url, self.read_properties())
+        except DatabaseFailed as error:
+            fault = error.fault
+            if read_before is None or self.dialect.fault(fault.state, fault.vendor_code, fault.message) != "sign_in":
+                raise
+        # The secret may have been rotated since this run read it.
+        self._credentials = None
         return connect(self.spark, self.driver_class, self.url, self.read_properties())
 
     @property
@@ -110,14 +131,21 @@ class JdbcSource(DatabaseAdapter):
         try:
             yield
         except DatabaseFailed as error:
-            raise to_error(self.connection, self.dialect, error.fault, role, name) from error
+            raise self._to_error(error.fault, role, name) from error
+
+    def _to_error(self, fault: DatabaseFault, role: str, name: str) -> SyncError:
+        error = to_error(self.connection, self.dialect, fault, role, name)
+        token = (self._credentials or {}).get("accessToken")
+        if error.code != "database.sign_in" or token is None:
+            return error
+        return expired(self.connection, token, datetime.now(UTC)) or error
 
     def translate_error(self, error: BaseException) -> SyncError | None:
         unreadable = find_unreadable(str(error))
         if unreadable is not None:
             return unreadable
         fault = find_fault(error)
-        return to_error(self.connection, self.dialect, fault, "source", "the rows") if fault else None
+        return self._to_error(fault, "source", "the rows") if fault else None
 
     # ---- as a source
 

@@ -43,11 +43,23 @@ class OracleAdapter(JdbcAdapter):
 
     def driver_properties(self) -> Mapping[str, str]:
         return {
+            **self._native_encryption(),
             "oracle.net.CONNECT_TIMEOUT": "15000",
             "oracle.jdbc.timezoneAsRegion": "false",
             # A LOB up to this size comes with its row instead of by a round trip of its own.
             "oracle.jdbc.defaultLobPrefetchSize": "65536",
             "v$session.program": "universal-data-sync",
+        }
+
+    def _native_encryption(self) -> Mapping[str, str]:
+        """Without TLS, Oracle's own encryption wherever the server does not reject it; `tls: false` asks for none."""
+        if self.connection.tls is not None:
+            return {}
+        return {
+            "oracle.net.encryption_client": "REQUESTED",
+            "oracle.net.encryption_types_client": "(AES256,AES192,AES128)",
+            "oracle.net.crypto_checksum_client": "REQUESTED",
+            "oracle.net.crypto_checksum_types_client": "(SHA256,SHA384,SHA512)",
         }
 
     def estimate_rows(self, relation: str, table: TableName | None) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 
 from spark_entry.adapters.base import ReadPlan, Relation
 from spark_entry.adapters.jdbc import JdbcAdapter
@@ -12,6 +13,13 @@ from spark_entry.dialects.postgresql import PostgresqlDialect
 from sync_core.domain.pipeline import Source, Target
 
 _ROWS = re.compile(r"rows=(\d+)")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class PostgresqlAdapter(JdbcAdapter):
@@ -24,10 +32,7 @@ class PostgresqlAdapter(JdbcAdapter):
 
     def build_jdbc_url(self) -> str:
         connection = self.connection
-        tls = {None: "", True: "?sslmode=verify-full", False: "?sslmode=disable"}[connection.tls]
-        if connection.tls and connection.trust_server_certificate:
-            tls = "?sslmode=require"
-        return f"jdbc:postgresql://{connection.host}:{connection.port or self.default_port}/{connection.database or ''}{tls}"
+        return f"jdbc:postgresql://{connection.host}:{connection.port or self.default_port}/{connection.database or ''}"
 
     def driver_properties(self) -> Mapping[str, str]:
         return {
@@ -35,7 +40,21 @@ class PostgresqlAdapter(JdbcAdapter):
             "loginTimeout": "15",
             "tcpKeepAlive": "true",
             "ApplicationName": "universal-data-sync",
+            **self._tls(),
         }
+
+    def _tls(self) -> Mapping[str, str]:
+        """Encrypted unless told otherwise; who the server is gets checked with `tls: true`. Plain within this machine."""
+        connection = self.connection
+        if connection.tls is False:
+            return {"sslmode": "disable"}
+        if connection.tls is None and _is_loopback(connection.host or ""):
+            return {"sslmode": "prefer"}
+        if connection.tls is None or connection.trust_server_certificate:
+            return {"sslmode": "require"}
+        # Else the driver looks for authorities in a file of the home folder, which no cluster has.
+        own = any(name in connection.options for name in ("sslrootcert", "sslfactory"))
+        return {"sslmode": "verify-full"} | ({} if own else {"sslfactory": "org.postgresql.ssl.DefaultJavaSSLFactory"})
 
     def write_properties(self) -> Mapping[str, str]:
         # Untyped strings, so that the server reads text as the column's own type: uuid, jsonb, enum, timestamp ...
@@ -95,6 +114,9 @@ class PostgresqlAdapter(JdbcAdapter):
             table = self.find_target(target)
             schema = self.dialect.text(table.schema)
             missing: list[str] = []
+            if self.held.query(f"SELECT has_schema_privilege({schema}, 'USAGE')")[0][0] != "t":
+                # Without it nothing in the schema can even be named.
+                return (f"{self.connection.username} lacks USAGE on the schema {table.schema}",)
             if self.held.query(f"SELECT has_schema_privilege({schema}, 'CREATE')")[0][0] != "t":
                 missing.append(f"CREATE on the schema {table.schema}, for staging tables and the ledger")
             known = self.held.query(

@@ -24,3 +24,6 @@ class EnvironmentSecrets:
                 f"Set {reference.environment_variable}.",
             )
         return value
+
+    def renew(self, reference: SecretReference) -> str:
+        return self.get(reference)

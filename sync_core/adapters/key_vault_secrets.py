@@ -24,6 +24,8 @@ from sync_core.domain.errors import PermanentError, RetryableError, SyncError
 
 ROLE = "Key Vault Secrets User"
 KEPT = timedelta(minutes=5)
+RENEWED = timedelta(seconds=10)
+"""How old a value must be before a refusal makes it read again: wrong sign-ins from outside cannot flood the vault."""
 
 _KEY = re.compile(r"(?P<name>[0-9A-Za-z-]{1,127})(?:/(?P<version>[0-9A-Za-z]{1,64}))?")
 
@@ -31,13 +33,14 @@ _KEY = re.compile(r"(?P<name>[0-9A-Za-z-]{1,127})(?:/(?P<version>[0-9A-Za-z]{1,6
 @dataclass(frozen=True)
 class _Cached:
     value: str
-    until: datetime
+    read_at: datetime
 
 
 class KeyVaultSecrets:
     """Secrets in the vaults of `vaults`: scope to URL, as `https://my-vault.vault.azure.net`.
 
-    A value is kept for `kept` and then read again: a rotated secret is taken within that time. `certificates` is a
+    A value is kept for `kept` and then read again; one that is refused is read again at once (`renew`), so that a
+    rotated secret is taken without a failure when the old one is refused, and within `kept` else. `certificates` is a
     file of authorities to trust instead of the public ones; `verify_resource` False accepts a vault that is not under
     the domain it signs in to, which a private stand-in needs.
     """
@@ -70,12 +73,18 @@ class KeyVaultSecrets:
         }
 
     def get(self, reference: SecretReference) -> str:
+        return self._newer_than(reference, self._kept)
+
+    def renew(self, reference: SecretReference) -> str:
+        return self._newer_than(reference, min(RENEWED, self._kept))
+
+    def _newer_than(self, reference: SecretReference, age: timedelta) -> str:
         now = self._now()
         cached = self._cache.get(reference)
-        if cached is not None and now < cached.until:
+        if cached is not None and now < cached.read_at + age:
             return cached.value
         value = self._read(reference)
-        self._cache[reference] = _Cached(value, now + self._kept)
+        self._cache[reference] = _Cached(value, now)
         return value
 
     def close(self) -> None:

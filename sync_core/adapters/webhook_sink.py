@@ -63,7 +63,17 @@ class WebhookSink:
 
     def deliver(self, channel: Channel, notice: Notice) -> None:
         url = _address(channel)
-        keys = _keys(channel, self._secrets)
+        keys = _keys(channel, self._secrets.get)
+        try:
+            self._send(channel, url, notice, keys)
+        except PermanentError as error:
+            # The receiver may have a newer secret than the one that is kept here.
+            renewed = keys if error.code != "alert.refused" else _keys(channel, self._secrets.renew)
+            if renewed == keys:
+                raise
+            self._send(channel, url, notice, renewed)
+
+    def _send(self, channel: Channel, url: httpx.URL, notice: Notice, keys: list[str]) -> None:
         message = make_event(notice, self._source)
         sent_at = self._now().astimezone(UTC)
         text = message.body.decode()
@@ -179,14 +189,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _keys(channel: Channel, secrets: Secrets) -> list[str]:
+def _keys(channel: Channel, read: Callable[[SecretReference], str]) -> list[str]:
     if channel.secret is None:
         raise PermanentError(
             "alert.unsigned",
             f"Alert channel {channel.name} has no secret to sign with.",
             "Give it secret_scope and secret_key; the secret is whsec_ and 24 to 64 random bytes in base64.",
         )
-    keys = secrets.get(channel.secret).split()
+    keys = read(channel.secret).split()
     if not keys or not all(_is_key(key) for key in keys):
         raise _bad_key(channel, channel.secret)
     return keys

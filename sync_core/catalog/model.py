@@ -93,7 +93,7 @@ class ConnectionEntry(Section):
     """Unity Catalog service credential, for `auth: service_credential`."""
 
     tls: Truth | None = None
-    """Encrypt the connection. Without it the adapter's default."""
+    """`true` encrypts and checks the server's certificate, `false` does neither. Without it as docs/security.md says."""
 
     trust_server_certificate: Truth = False
     """Accept any certificate (`azure_sql`, `postgresql`); for tests only."""

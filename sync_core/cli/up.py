@@ -19,6 +19,7 @@ from sync_core.cli.context import open_catalog, open_settings
 from sync_core.cli.options import DEFAULT_CONFIG, DEFAULT_STATE, ConfigOption, EnvironmentOption, StateOption
 from sync_core.domain.errors import PermanentError
 from sync_core.loop import Intervals, Loop
+from sync_core.web.roles import admit_user
 from sync_core.web.routes import Routes
 from sync_core.web.server import make_server
 
@@ -78,7 +79,7 @@ def _sentence(told: dict[str, Any]) -> str:
 def serve(service: Service, port: int, intervals: Intervals, pipelines: int) -> None:
     """The loop and the HTTP server, until SIGTERM or Ctrl-C: then what runs is finished, a second time it is ended."""
     try:
-        server = make_server(Routes(service.plane, service.webhook_login), port)
+        server = make_server(Routes(service.plane, service.webhook_login, admit_user), port)
     except OSError as error:
         raise PermanentError(
             "up.port", f"Port {port} on 127.0.0.1 cannot be used: {error.strerror}.", "Use another --port, or 0."

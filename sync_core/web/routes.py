@@ -6,6 +6,7 @@ import base64
 import binascii
 import hmac
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from typing import Any, cast
 from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import ConfigError, RetryableError, SyncError
 from sync_core.web.page import pipeline_page, pipelines_page
+from sync_core.web.roles import Admission, Caller, NotSignedIn, Role
+
+LOG = logging.getLogger("uds.control")
 
 LARGEST_BODY = 262_144
 """Bytes. A request names pipelines; it does not carry data."""
@@ -23,14 +27,13 @@ PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'n
 
 @dataclass(frozen=True)
 class Request:
-    """`who` is the caller as the platform knows it, for the record of what was done by hand; headers in lower case."""
+    """Names of headers are in lower case."""
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict[str, str])
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
-    who: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,23 @@ class Answer:
         return kept | ({"content-security-policy": PAGE_POLICY} if isinstance(self.document, str) else {})
 
 
-Door = Callable[["Routes", Request, tuple[str, ...]], Answer]
+Login = Callable[[bool], tuple[str, str] | None]
+"""The name and password of the Databricks webhook, None where there is none; True reads them anew."""
+
+Door = Callable[["Routes", Request, tuple[str, ...], Caller], Answer]
 
 
 class Routes:
-    """Answers requests on one control plane. `webhook_login` is what a Databricks webhook must sign in with, or None."""
+    """Answers requests on one control plane. `webhook_login` is what a Databricks webhook must sign in with.
 
-    def __init__(self, plane: ControlPlane, webhook_login: Callable[[], tuple[str, str] | None]) -> None:
+    `admit` tells who asks and what they may do. Only /health and the webhook, which has a sign-in of its own, do
+    without it.
+    """
+
+    def __init__(self, plane: ControlPlane, webhook_login: Login, admit: Admission) -> None:
         self._plane = plane
         self._webhook_login = webhook_login
+        self._admit = admit
 
     def answer(self, request: Request) -> Answer:
         """Never raises: what went wrong is an answer with a code, a sentence and a remedy."""
@@ -82,48 +93,75 @@ class Routes:
 
     def _route(self, request: Request) -> Answer:
         allowed: list[str] = []
-        for method, pattern, door in _ROUTES:
+        for method, pattern, door, role in _ROUTES:
             match = pattern.fullmatch(request.path.rstrip("/") or "/")
             if match is None:
                 continue
             if method == request.method:
-                return door(self, request, match.groups())
+                return self._open(door, role, request, match.groups())
             allowed.append(method)
         if allowed:
             raise _Refused(405, "http.method", f"This path takes {', '.join(allowed)}.")
         raise _Refused(404, "http.path", "There is nothing at this path.", "See docs/running.md.")
 
-    def health(self, _request: Request, _names: tuple[str, ...]) -> Answer:
+    def _open(self, door: Door, role: Role | None, request: Request, names: tuple[str, ...]) -> Answer:
+        """Let in who may, and log who did what and who was refused."""
+        try:
+            caller = NOBODY if role is None else self._require(role, request)
+            answer = door(self, request, names, caller)
+        except _Refused as refused:
+            if refused.status in (401, 403):
+                LOG.warning("%s %s refused with %d: %s", request.method, request.path, refused.status, refused.message)
+            raise
+        if role not in (None, Role.READ):
+            LOG.info("%s %s by %s: %d", request.method, request.path, caller.name, answer.status)
+        return answer
+
+    def _require(self, role: Role, request: Request) -> Caller:
+        try:
+            caller = self._admit(request.headers)
+        except NotSignedIn as error:
+            raise _Refused(401, "http.sign_in", str(error), "Send a token of Microsoft Entra for this app.") from error
+        if not caller.may(role):
+            raise _Refused(
+                403,
+                "http.role",
+                f"{caller.name} lacks the app role {role.value}.",
+                f"Ask for the role {role.value} of this app in Microsoft Entra; a new role needs a new token.",
+            )
+        return caller
+
+    def health(self, _request: Request, _names: tuple[str, ...], _caller: Caller) -> Answer:
         """Whether the store answers."""
         next(iter(self._plane.store.load_many(["$health"])))
         return Answer(200, {"status": "ok", "pipelines": len(self._plane.pipelines)})
 
-    def submit(self, request: Request, _names: tuple[str, ...]) -> Answer:
-        return Answer(202, self._plane.submit(_text(request)))
+    def submit(self, request: Request, _names: tuple[str, ...], caller: Caller) -> Answer:
+        return Answer(202, self._plane.submit(_text(request), caller.name if caller.proven else None))
 
-    def pipelines(self, request: Request, _names: tuple[str, ...]) -> Answer:
+    def pipelines(self, request: Request, _names: tuple[str, ...], _caller: Caller) -> Answer:
         """A browser gets the status page, everybody else JSON."""
         if not _is_browser(request):
             return Answer(200, self._plane.all_status())
         return Answer(200, pipelines_page(self._plane, _count(request, "page", 1)))
 
-    def pipeline(self, request: Request, names: tuple[str, ...]) -> Answer:
+    def pipeline(self, request: Request, names: tuple[str, ...], _caller: Caller) -> Answer:
         limit = _count(request, "runs", 10)
         if _is_browser(request):
             return Answer(200, pipeline_page(self._plane, names[0], limit))
         return Answer(200, self._plane.pipeline_status(names[0], limit))
 
-    def run(self, _request: Request, names: tuple[str, ...]) -> Answer:
+    def run(self, _request: Request, names: tuple[str, ...], _caller: Caller) -> Answer:
         return Answer(200, self._plane.run_status(*names))
 
-    def operate(self, request: Request, names: tuple[str, ...]) -> Answer:
+    def operate(self, request: Request, names: tuple[str, ...], caller: Caller) -> Answer:
         """pause, resume, cancel and retry; the body is {"reason": "…"}."""
         what, name, verb = names
         said = _object(_text(request))
         reason = said.get("reason")
         if not isinstance(reason, str) or not reason.strip() or len(reason) > 500:
             raise ConfigError("call.wrong", "The reason is missing.", 'Send {"reason": "why"}; others will read it.')
-        who, connection = request.who or "somebody over HTTP", what == "connections"
+        who, connection = caller.name, what == "connections"
         if verb == "pause":
             self._plane.pause(name, who, reason, connection=connection)
         elif verb == "resume":
@@ -139,10 +177,11 @@ class Routes:
             return Answer(202, {"pipeline_id": name, "request_id": asked.request_id, "run_key": asked.run_key})
         return Answer(200, {"name": name, "done": verb})
 
-    def webhook(self, request: Request, _names: tuple[str, ...]) -> Answer:
+    def webhook(self, request: Request, _names: tuple[str, ...], _caller: Caller) -> Answer:
         """A Databricks notification: a hint to look at a run. It can sign in with a name and a password only."""
-        login = self._webhook_login()
-        if login is None or not _signed_in(request.headers.get("authorization", ""), login):
+        header = request.headers.get("authorization", "")
+        # Read anew before it is refused: the password may have been changed since it was last read.
+        if not any(_signed_in(header, self._webhook_login(anew)) for anew in (False, True)):
             raise _Refused(401, "http.sign_in", "The webhook did not sign in.", "Set its user name and password.")
         run = _object(_text(request)).get("run")
         run_id = cast("dict[str, Any]", run).get("run_id") if isinstance(run, dict) else None
@@ -156,14 +195,21 @@ _ABSENT = ("run.none", "pipeline.unknown", "call.unknown")
 
 _NAME = r"([A-Za-z0-9][A-Za-z0-9_.-]{0,99})"
 
-_ROUTES: tuple[tuple[str, re.Pattern[str], Door], ...] = (
-    ("GET", re.compile("/health"), Routes.health),
-    ("POST", re.compile("/requests"), Routes.submit),
-    ("GET", re.compile("/pipelines"), Routes.pipelines),
-    ("GET", re.compile(f"/pipelines/{_NAME}"), Routes.pipeline),
-    ("GET", re.compile(f"/pipelines/{_NAME}/runs/([0-9a-f]{{64}})"), Routes.run),
-    ("POST", re.compile(f"/(pipelines|connections)/{_NAME}/(pause|resume|cancel|retry)"), Routes.operate),
-    ("POST", re.compile("/webhooks/databricks"), Routes.webhook),
+NOBODY = Caller("nobody", frozenset())
+
+_ROUTES: tuple[tuple[str, re.Pattern[str], Door, Role | None], ...] = (
+    ("GET", re.compile("/health"), Routes.health, None),
+    ("POST", re.compile("/requests"), Routes.submit, Role.REQUEST),
+    ("GET", re.compile("/pipelines"), Routes.pipelines, Role.READ),
+    ("GET", re.compile(f"/pipelines/{_NAME}"), Routes.pipeline, Role.READ),
+    ("GET", re.compile(f"/pipelines/{_NAME}/runs/([0-9a-f]{{64}})"), Routes.run, Role.READ),
+    (
+        "POST",
+        re.compile(f"/(pipelines|connections)/{_NAME}/(pause|resume|cancel|retry)"),
+        Routes.operate,
+        Role.OPERATE,
+    ),
+    ("POST", re.compile("/webhooks/databricks"), Routes.webhook, None),
 )
 
 
@@ -205,7 +251,9 @@ def _object(text: str) -> dict[str, Any]:
     return cast("dict[str, Any]", data)
 
 
-def _signed_in(header: str, login: tuple[str, str]) -> bool:
+def _signed_in(header: str, login: tuple[str, str] | None) -> bool:
+    if login is None or not all(login):
+        return False
     kind, _, encoded = header.partition(" ")
     try:
         given = base64.b64decode(encoded, validate=True) if kind.lower() == "basic" else b""

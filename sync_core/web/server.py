@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
@@ -61,9 +60,7 @@ def make_server(routes: Routes, port: int) -> ThreadingHTTPServer:
             address = urlsplit(self.path)
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = self.rfile.read(int(headers.get("content-length", "0")))
-            return Request(
-                self.command, address.path, dict(parse_qsl(address.query)), headers, body, who=getpass.getuser()
-            )
+            return Request(self.command, address.path, dict(parse_qsl(address.query)), headers, body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
             LOG.debug(format, *args)

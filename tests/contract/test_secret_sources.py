@@ -14,7 +14,7 @@ from azure.identity import ManagedIdentityCredential
 from azure.keyvault.secrets._shared import http_challenge_cache
 
 from sync_core.adapters.environment_secrets import EnvironmentSecrets
-from sync_core.adapters.key_vault_secrets import KEPT, ROLE, KeyVaultSecrets
+from sync_core.adapters.key_vault_secrets import KEPT, RENEWED, ROLE, KeyVaultSecrets
 from sync_core.domain.connection import SecretReference
 from sync_core.domain.errors import PermanentError, RetryableError
 from sync_core.ports import Secrets
@@ -145,6 +145,15 @@ def test_a_rotated_secret_is_taken_without_a_restart(world: World) -> None:
     assert world.secrets.get(REFERENCE) == "rotated"
 
 
+def test_a_value_that_was_refused_is_read_anew(world: World) -> None:
+    world.put(REFERENCE, VALUE)
+    assert world.secrets.get(REFERENCE) == VALUE
+    world.put(REFERENCE, "rotated")
+    world.clock.pass_by(RENEWED)
+    assert world.secrets.renew(REFERENCE) == "rotated"
+    assert world.secrets.get(REFERENCE) == "rotated"
+
+
 def test_p26_a_secret_is_never_logged(
     world: World, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +181,30 @@ def test_a_value_is_kept_for_its_time_and_no_longer(vault: Vault, open_vault: Op
     assert secrets.get(REFERENCE) == "rotated"
     assert secrets.get(REFERENCE) == "rotated"
     assert len(vault.reads) == 2
+
+
+def test_refusals_from_outside_do_not_flood_the_vault(vault: Vault, open_vault: Open, clock: Clock) -> None:
+    secrets = open_vault()
+    vault.put("oracle-pw", VALUE)
+    for _ in range(500):
+        assert secrets.renew(REFERENCE) == VALUE
+        clock.pass_by(RENEWED / 100)
+    assert len(vault.reads) == 5
+    assert secrets.get(REFERENCE) == VALUE
+    assert len(vault.reads) == 5
+
+
+def test_a_rotation_that_the_vault_does_not_answer_keeps_the_old_value(
+    vault: Vault, open_vault: Open, clock: Clock
+) -> None:
+    secrets = open_vault()
+    vault.put("oracle-pw", VALUE)
+    assert secrets.get(REFERENCE) == VALUE
+    clock.pass_by(RENEWED)
+    vault.refusals = [Refusal(503)]
+    with pytest.raises(RetryableError):
+        secrets.renew(REFERENCE)
+    assert secrets.get(REFERENCE) == VALUE
 
 
 def test_a_secret_that_was_removed_is_not_served_for_longer(vault: Vault, open_vault: Open, clock: Clock) -> None:

@@ -28,6 +28,7 @@ from sync_core.domain.run import (
 from sync_core.domain.schedule import After, Cron, OnDemand
 from sync_core.domain.watermark import CursorType, Watermark
 from sync_core.web.page import ON_ONE_PAGE
+from sync_core.web.roles import admit_user
 from sync_core.web.routes import Answer, Request, Routes
 from tests.support.control import HOURLY, START, Site
 from tests.support.flows import pipeline
@@ -90,7 +91,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def ask(site: Site, path: str, query: dict[str, str] | None = None, headers: dict[str, str] = BROWSER) -> Answer:
-    return Routes(site.plane(), lambda: None).answer(Request("GET", path, query or {}, headers))
+    return Routes(site.plane(), lambda _anew: None, admit_user).answer(Request("GET", path, query or {}, headers))
 
 
 class Table(HTMLParser):

@@ -16,6 +16,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from sync_core.adapters.webhook_sink import WebhookSink
 from sync_core.domain.alert import Notice, Phase
 from sync_core.domain.codec import from_json
+from sync_core.domain.connection import SecretReference
 from sync_core.domain.errors import PermanentError, RetryableError
 from tests.support.alerts import AT, KEY, OLD_KEY, notice, now, secrets, webhook
 from tests.support.receiver import Answer, Received, Receiver
@@ -109,6 +110,55 @@ def test_while_a_key_is_rotated_both_sign(receiver: Receiver, open_webhook: Call
     open_webhook(f"{KEY} {OLD_KEY}").deliver(webhook(receiver.url()), notice())
     verify(KEY, receiver.received[0])
     verify(OLD_KEY, receiver.received[0])
+
+
+class Rotated:
+    """Secrets of which the kept value is older than the one in the vault."""
+
+    def __init__(self, kept: str, newest: str) -> None:
+        self.kept, self.newest, self.renewals = kept, newest, 0
+
+    def get(self, reference: SecretReference) -> str:
+        return self.kept
+
+    def renew(self, reference: SecretReference) -> str:
+        self.renewals += 1
+        self.kept = self.newest
+        return self.kept
+
+
+def test_a_rotation_whose_new_key_the_receiver_has_first(receiver: Receiver) -> None:
+    """The receiver refuses the old signature: the secret is read anew and the same notice is signed again."""
+    receiver.answers = [Answer(401)]
+    rotated = Rotated(OLD_KEY, KEY)
+    sink = WebhookSink(rotated, SOURCE, now)
+    sink.deliver(webhook(receiver.url()), notice())
+    sink.close()
+    first, second = receiver.received
+    verify(OLD_KEY, first)
+    verify(KEY, second)
+    assert first.body == second.body
+    assert rotated.renewals == 1
+
+
+def test_a_receiver_that_refuses_the_newest_key_too_is_asked_once(receiver: Receiver) -> None:
+    receiver.answers = [Answer(401), Answer(401)]
+    rotated = Rotated(KEY, KEY)
+    sink = WebhookSink(rotated, SOURCE, now)
+    with pytest.raises(PermanentError, match="same secret"):
+        sink.deliver(webhook(receiver.url()), notice())
+    sink.close()
+    assert len(receiver.received) == 1
+
+
+def test_a_whole_rotation_loses_no_notice(receiver: Receiver, open_webhook: Callable[..., WebhookSink]) -> None:
+    """Old key, both keys, new key: a receiver that changes over at any moment in between takes every delivery."""
+    for sender, receivers in ((OLD_KEY, [OLD_KEY]), (f"{KEY} {OLD_KEY}", [OLD_KEY, KEY]), (KEY, [KEY])):
+        open_webhook(sender).deliver(webhook(receiver.url()), notice())
+        for key in receivers:
+            verify(key, receiver.received[-1])
+    with pytest.raises(WebhookVerificationError):
+        verify(OLD_KEY, receiver.received[-1])
 
 
 @pytest.mark.parametrize(
