@@ -6,7 +6,7 @@ Each door reads the clock once and calls one flow. Functions and `uds up` both c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -181,7 +181,10 @@ class ControlPlane:
     def _asked(self, asked: SyncRequest) -> list[Asked]:
         """One for each pipeline that the request names. Raises ConfigError."""
         return [
-            ask(one.pipeline_id, asked.request_id, asked.kind, _range(one, asked), requested=True)
+            replace(
+                ask(one.pipeline_id, asked.request_id, asked.kind, _range(one, asked), requested=True),
+                caller=asked.traceparent,
+            )
             for one in self.select(asked.pipelines)
         ]
 
