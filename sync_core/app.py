@@ -60,8 +60,11 @@ class Service:
     webhook_login: Callable[[], tuple[str, str] | None]
 
 
-def build_service(settings: Settings, catalog: Catalog) -> Service:
-    """The whole loop on this machine: SQLite store and queue, a warm engine, audit tables in the state folder."""
+def build_service(settings: Settings, catalog: Catalog, telemetry: Telemetry | None = None) -> Service:
+    """The whole loop on this machine: SQLite store and queue, a warm engine, audit tables in the state folder.
+
+    `telemetry` None: what the environment variables ask for.
+    """
     folder = settings.state / "runs"
     store = SqliteStore(settings.state)
     launcher = WarmLauncher(folder, settings.warm_engine)
@@ -81,13 +84,13 @@ def build_service(settings: Settings, catalog: Catalog) -> Service:
         audit=AuditPlace(path=str((settings.state / "audit").absolute())),
     )
     sending = read_telemetry_settings(os.environ, "local")
-    telemetry = open_telemetry(sending)
+    telling = telemetry or open_telemetry(sending)
 
     def close() -> None:
         launcher.stop()
-        telemetry.close()
+        telling.close()
 
-    return Service(_observed(plane, telemetry, sending, found), launcher.drain, close, lambda: None)
+    return Service(_observed(plane, telling, sending, found), launcher.drain, close, lambda: None)
 
 
 def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Service:

@@ -235,12 +235,19 @@ class LineageClient:
 
     def _open(self) -> HttpTransport:
         if self._transport is None:
-            key = self._api_key() if self._api_key else ""
+            key = self._key()
             token = ApiKeyTokenProvider({"apiKey": key}) if key else TokenProvider({})
             # No pauses in here: what is not taken now is sent with the next round.
             config = HttpConfig(self._url, timeout=RECEIVER_SECONDS, auth=token, retry={"total": 0})
             self._transport = HttpTransport(config)
         return self._transport
+
+    def _key(self) -> str:
+        try:
+            return self._api_key() if self._api_key else ""
+        except PermanentError as error:
+            # It is the key that is wrong and not the event, which is kept until somebody has put the key in its place.
+            raise RetryableError(error.code, error.message, error.remedy) from error
 
     def _refused(self, status: int) -> None:
         if status in (401, 403):

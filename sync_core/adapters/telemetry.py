@@ -206,10 +206,12 @@ def open_telemetry(settings: TelemetrySettings) -> OpenTelemetry:
             AzureMonitorTraceExporter,
         )
 
-        # These read APPLICATIONINSIGHTS_AUTHENTICATION_STRING and sign in by the identity that it names.
-        spans.append(AzureMonitorTraceExporter(connection_string=settings.azure))
-        readers.append(PeriodicExportingMetricReader(AzureMonitorMetricExporter(connection_string=settings.azure)))
-        records.append(AzureMonitorLogExporter(connection_string=settings.azure))
+        # These read APPLICATIONINSIGHTS_AUTHENTICATION_STRING and sign in by the identity that it names. What a receiver
+        # does not take is lost rather than kept in files: an instance of the Functions app and its disk are gone in minutes.
+        where = {"connection_string": settings.azure, "disable_offline_storage": True}
+        spans.append(AzureMonitorTraceExporter(**where))
+        readers.append(PeriodicExportingMetricReader(AzureMonitorMetricExporter(**where)))
+        records.append(AzureMonitorLogExporter(**where))
     return with_exporters(settings, spans, readers, records)
 
 
