@@ -6,6 +6,7 @@ The SDK is imported when telemetry is on, and not before: it would make up a goo
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -37,6 +38,14 @@ LOGGERS = ("uds", "sync_core")
 """What the control plane logs by; other packages' logs may hold anything and stay where they are."""
 
 CLOSE_MILLISECONDS = 5_000
+
+AZURE_REPORTS = (
+    "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
+    "APPLICATIONINSIGHTS_SDKSTATS_DISABLED",
+    "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED",
+)
+"""What the exporter for Azure sends and fetches besides: reports about itself, and settings from a public address, which a
+private network does not reach. Set one to `false` to have it."""
 
 _NEXT: ContextVar[TraceContext | None] = ContextVar("uds_next_span", default=None)
 _ABOUT: ContextVar[Attributes] = ContextVar("uds_about", default=NONE)
@@ -200,6 +209,8 @@ def open_telemetry(settings: TelemetrySettings) -> OpenTelemetry:
         readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
         records.append(OTLPLogExporter())
     if settings.azure:
+        for name in AZURE_REPORTS:
+            os.environ.setdefault(name, "true")
         from azure.monitor.opentelemetry.exporter import (
             AzureMonitorLogExporter,
             AzureMonitorMetricExporter,

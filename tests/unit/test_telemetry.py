@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -26,7 +27,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags
 
-from sync_core.adapters.telemetry import with_exporters
+from sync_core.adapters.telemetry import AZURE_REPORTS, with_exporters
 from sync_core.app import open_telemetry
 from sync_core.control_plane import ControlPlane
 from sync_core.domain.codec import from_json, to_json
@@ -115,6 +116,8 @@ def test_one_trace_from_the_tick_to_the_commit(site: Site, recorder: Recorder, m
     for _ in range(3):
         site.cycle(watched(site, recorder))
     (run,) = site.runs()
+    assert run.result is not None
+    assert run.result.facts is None, "facts stay in the run folder"
     root = read_trace(run.trace)
     assert root == read_trace(begin_trace(run.batch_id))
     assert root is not None
@@ -548,11 +551,9 @@ def _plain(body: bytes) -> bytes:
     return gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
 
 
-def test_application_insights_gets_what_the_queries_look_for(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL", "true")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+def test_application_insights_gets_what_the_queries_look_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in AZURE_REPORTS:
+        monkeypatch.setenv(name, "true")
     with_facts(monkeypatch)
     with Receiver() as receiver:
         receiver.otherwise = Answer(200)
@@ -571,6 +572,9 @@ def test_application_insights_gets_what_the_queries_look_for(
     metrics = {base["metrics"][0]["name"]: base for kind, base in data if kind == "MetricData"}
     assert {"uds.ticks", "uds.rows", "uds.run.duration", "uds.launch.delay", "uds.dead_letters"} <= set(metrics)
     assert metrics["uds.rows"]["properties"]["environment"] == "dev"
+    # Nothing besides: no reports about itself, no settings fetched.
+    assert {one.path for one in receiver.received} == {"/v2.1/track"}
+    assert not [one.name for one in threading.enumerate() if one.name == "ConfigurationWorker"]
     assert any(base["message"] == "Run of orders begun" for kind, base in data if kind == "MessageData")
 
 

@@ -122,3 +122,13 @@ def test_the_module_pins_its_version_and_takes_what_it_is_given() -> None:
     assert [name for name in parameters if not re.search(rf"\b{name}\b", body)] == []
     assert MODULE.count("{") == MODULE.count("}")
     assert MODULE.count("[") == MODULE.count("]")
+
+
+def test_the_page_names_every_span_metric_attribute_and_query() -> None:
+    page = (INFRA.parents[1] / "docs/observability.md").read_text(encoding="utf-8")
+    spans = sent()
+    rows = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `uds.")}
+    for name, metric in METRICS.items():
+        assert all(f"`{one}`" in rows[name] for one in metric.attributes), name
+    wanted = [*spans, *frozenset[str]().union(*spans.values()), *(path.name for path in QUERIES)]
+    assert [name for name in wanted if f"`{name}`" not in page] == []
