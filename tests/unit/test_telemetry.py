@@ -165,6 +165,7 @@ def test_the_manifest_and_the_message_carry_the_trace_and_doubles_stay_doubles(s
     (run,) = site.runs()
     first = plane.queue.receive(RUNS)
     assert first is not None
+    plane.queue.complete(first)
     site.clock.pass_by(minutes=3)
     plane.reconcile()
     second = plane.queue.receive(RUNS)
@@ -310,7 +311,10 @@ def test_a_result_that_comes_late_is_the_same_span_again_and_its_rows_count_once
     assert ids(before) == ids(after)
     assert (after.attributes or {})["outcome"] == "succeeded"
     assert recorder.total("uds.rows", kind="inserted") == 3
-    assert recorder.total("uds.failures", error_code="engine.died") == 1
+    assert recorder.points("uds.failures") == [
+        ({"pipeline_id": "orders", "mode": "incremental", "environment": "test", "error_code": "engine.died"}, 1)
+    ]
+    assert [about["outcome"] for about, _ in recorder.points("uds.run.duration")] == ["failed"]
     assert recorder.one("uds.engine.write")
 
 
@@ -589,6 +593,8 @@ def test_nothing_is_imported_until_it_is_asked_for() -> None:
     """`uds` and the Functions app start without OpenTelemetry's and OpenLineage's packages."""
     code = (
         "import sys, sync_core.app, sync_core.cli, sync_core.telemetry_doors\n"
+        "from sync_core.telemetry_settings import read_telemetry_settings\n"
+        "sync_core.app.open_telemetry(read_telemetry_settings({}, None))\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('opentelemetry', 'openlineage')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
