@@ -183,7 +183,7 @@ def _observed(
         raise _not_installed("Lineage is", error) from error
     secret = sending.lineage_secret
     api_key = (lambda: secrets.get(secret)) if secret else None
-    client = LineageClient(sending.lineage, Lineage(sending.environment, workspace), api_key)
+    client = LineageClient(sending.lineage, Lineage(sending.environment, workspace), now, api_key)
     return observe(plane, telemetry, sending.environment, client)
 
 

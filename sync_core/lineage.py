@@ -8,8 +8,9 @@ makes no dead letters; the next round tries again. An event may be sent twice, t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -24,8 +25,11 @@ from sync_core.update import update
 LONGEST = 100
 """Events that a record may owe. A receiver that is away for more loses the oldest, and the log says so."""
 
-AT_ONCE = 200
-"""Events of one round, so that a round stays far below the time that a timer has."""
+ROUND = timedelta(minutes=1)
+"""How long one round sends, however slow the receiver is: far below the time that a timer has."""
+
+RESTING = "lineage.resting"
+"""The code of a receiver that is not asked for a while: it was away a moment ago, and that was told."""
 
 LOG = logging.getLogger("uds.lineage")
 
@@ -70,13 +74,16 @@ def deliver_lineage(
     records: Iterable[PipelineRecord],
     pipelines: Mapping[str, Pipeline],
     connections: Mapping[str, Connection],
+    now: Callable[[], datetime],
 ) -> int:
-    """Send what the records owe, in order, until the receiver is away. Returns how many it took."""
-    sent = 0
+    """Send what the records owe, in order, until the receiver is away or the round is over. Returns how many it took."""
+    sent, end = 0, now() + ROUND
     for record in records:
         done: list[str] = []
         away: RetryableError | None = None
         for entry in record.lineage:
+            if now() > end:
+                break
             try:
                 sent += _send(store, folder, sink, record.pipeline_id, entry, pipelines, connections)
             except RetryableError as error:
@@ -85,9 +92,7 @@ def deliver_lineage(
             done.append(entry)
         _strike(store, record.pipeline_id, done)
         if away is not None:
-            LOG.warning("lineage waits for its receiver: %s", away)
-            return sent
-        if sent >= AT_ONCE:
+            LOG.log(logging.DEBUG if away.code == RESTING else logging.WARNING, "lineage waits: %s", away)
             return sent
     return sent
 

@@ -214,7 +214,7 @@ class ObservedControlPlane(ControlPlane):
             return
         with _harmless():
             owing = [record for record in door.records.values() if record.lineage]
-            deliver_lineage(self.store, self.folder, self.lineage, owing, self.pipelines, self.connections)
+            deliver_lineage(self.store, self.folder, self.lineage, owing, self.pipelines, self.connections, self.now)
 
 
 def observe(

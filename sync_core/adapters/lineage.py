@@ -10,7 +10,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import requests
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
@@ -38,12 +38,15 @@ from sync_core.domain.facts import ColumnFact, Facts
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import RunRecord
 from sync_core.domain.run import RunState as State
-from sync_core.lineage import Phase
+from sync_core.lineage import RESTING, Phase
 from sync_core.lineage_columns import Origin, origins
 
 PRODUCER = "urn:universal-data-sync"
 NAMESPACE = "universal-data-sync"
 RECEIVER_SECONDS = 5.0
+
+REST = timedelta(seconds=30)
+"""A receiver that was away is not asked for this long: each try may take RECEIVER_SECONDS from the loop of `uds up`."""
 
 set_producer(PRODUCER)
 
@@ -203,9 +206,13 @@ class Lineage:
 class LineageClient:
     """Sends events to an OpenLineage receiver. `api_key` is asked for at the first event, and again after a refusal."""
 
-    def __init__(self, url: str, lineage: Lineage, api_key: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, url: str, lineage: Lineage, now: Callable[[], datetime], api_key: Callable[[], str] | None = None
+    ) -> None:
         self._url = url
         self._lineage = lineage
+        self._now = now
+        self._rests_until: datetime | None = None
         self._api_key = api_key
         self._transport: HttpTransport | None = None
 
@@ -217,12 +224,21 @@ class LineageClient:
         connections: Mapping[str, Connection],
         facts: Facts | None,
     ) -> None:
+        if self._rests_until is not None and self._now() < self._rests_until:
+            raise RetryableError(RESTING, "The lineage receiver was away a moment ago.")
         try:
             event = self._lineage.event(phase, run, pipeline, connections, facts)
         except (KeyError, ValueError) as error:
             raise PermanentError(
                 "lineage.event", f"There is no event to make of run {run.run_key[:16]}: {type(error).__name__}."
             ) from error
+        try:
+            self._emit(event)
+        except RetryableError:
+            self._rests_until = self._now() + REST
+            raise
+
+    def _emit(self, event: RunEvent) -> None:
         try:
             self._open().emit(event)
         except requests.HTTPError as error:

@@ -92,9 +92,9 @@ def receiver() -> Generator[Receiver]:
         yield made
 
 
-def client(receiver: Receiver, keys: list[str] | None = None) -> LineageClient:
+def client(site: Site, receiver: Receiver, keys: list[str] | None = None) -> LineageClient:
     api_key = (lambda: keys.pop(0) if len(keys) > 1 else keys[0]) if keys else None
-    return LineageClient(receiver.url(""), Lineage("test", "https://adb-1.azuredatabricks.net/"), api_key)
+    return LineageClient(receiver.url(""), Lineage("test", "https://adb-1.azuredatabricks.net/"), site.clock, api_key)
 
 
 def watched(site: Site, sink: LineageSink, crash_at: int | None = None) -> ControlPlane:
@@ -257,7 +257,7 @@ def test_a_query_is_told_as_sql_and_names_no_input() -> None:
 
 
 def test_start_and_complete_arrive(site: Site, receiver: Receiver) -> None:
-    sink = client(receiver)
+    sink = client(site, receiver)
     for _ in range(4):
         site.cycle(watched(site, sink))
     (run,) = site.runs()
@@ -272,7 +272,7 @@ def test_start_and_complete_arrive(site: Site, receiver: Receiver) -> None:
 
 
 def test_a_receiver_that_is_away_blocks_no_run_and_loses_no_event(site: Site, receiver: Receiver) -> None:
-    sink, port = client(receiver), receiver.port
+    sink, port = client(site, receiver), receiver.port
     receiver.stop()
     for _ in range(4):
         site.cycle(watched(site, sink))
@@ -292,12 +292,49 @@ def test_a_receiver_that_is_away_blocks_no_run_and_loses_no_event(site: Site, re
     assert site.store.load("orders").record.lineage == ()
 
 
+def test_a_receiver_that_was_away_is_not_asked_at_once_again(site: Site, receiver: Receiver) -> None:
+    receiver.answers = [Answer(503)] * 9
+    sink = client(site, receiver)
+    for _ in range(4):
+        site.cycle(watched(site, sink), seconds=10)
+    assert len(receiver.received) == 2, "at the first reconcile that owed an event, and once 30 seconds were over"
+
+
+def test_a_slow_receiver_holds_no_timer_up(site: Site) -> None:
+    sink = Slow(site)
+    for number in range(9):
+        stored = site.store.load("orders")
+        run = replace(closed(RunState.SUCCEEDED, Outcome.SUCCEEDED), run_key=f"{number}" * 64)
+        site.store.save(stored, owe(stored.record, run.run_key, Phase.START), (run,))
+    watched(site, sink).reconcile()
+    assert (sink.taken, len(site.store.load("orders").record.lineage)) == (4, 5)
+
+
+@dataclass
+class Slow:
+    """Takes 20 seconds for each event."""
+
+    site: Site
+    taken: int = 0
+
+    def send(
+        self,
+        phase: Phase,
+        run: RunRecord,
+        pipeline: Pipeline,
+        connections: Mapping[str, Connection],
+        facts: Facts | None,
+    ) -> None:
+        self.taken += 1
+        self.site.clock.pass_by(seconds=20)
+
+
 def test_an_event_that_is_refused_for_good_holds_up_no_other(
     site: Site, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.answers = [Answer(400)]
     for _ in range(4):
-        site.cycle(watched(site, client(receiver)))
+        site.cycle(watched(site, client(site, receiver)))
     assert told(receiver) == ["COMPLETE"]
     assert "status 400" in caplog.text
 
@@ -305,7 +342,7 @@ def test_an_event_that_is_refused_for_good_holds_up_no_other(
 def test_the_key_is_sent_and_asked_for_again_when_it_is_refused(site: Site, receiver: Receiver) -> None:
     keys = ["the old one", "the new one"]
     receiver.answers = [Answer(401)]
-    sink = client(receiver, keys)
+    sink = client(site, receiver, keys)
     for _ in range(4):
         site.cycle(watched(site, sink))
     sent = [(one.status, one.headers["Authorization"]) for one in receiver.received]
@@ -317,7 +354,7 @@ def test_a_secret_that_is_not_there_is_told_and_the_event_kept(site: Site, recei
     def missing() -> str:
         raise PermanentError("secrets.missing", "Secret ops/lineage is not there.")
 
-    sink = LineageClient(receiver.url(""), Lineage(), missing)
+    sink = LineageClient(receiver.url(""), Lineage(), site.clock, missing)
     for _ in range(4):
         site.cycle(watched(site, sink))
     assert [run.state for run in site.runs()] == [RunState.SUCCEEDED]
@@ -336,7 +373,7 @@ def test_a_retry_is_a_run_of_its_own(site: Site, receiver: Receiver, monkeypatch
 
     monkeypatch.setattr(Place, "load", fail_once)
     site.pipelines["orders"] = replace(site.pipelines["orders"], retry=Retry(attempts=3))
-    sink = client(receiver)
+    sink = client(site, receiver)
     for _ in range(6):
         site.cycle(watched(site, sink), minutes=5)
     assert sorted(told(receiver)) == ["COMPLETE", "FAIL", "START", "START"]
@@ -346,10 +383,10 @@ def test_a_retry_is_a_run_of_its_own(site: Site, receiver: Receiver, monkeypatch
 def test_a_pipeline_that_was_removed_owes_nothing_for_ever(site: Site, receiver: Receiver) -> None:
     receiver.answers = [Answer(503)] * 20
     for _ in range(4):
-        site.cycle(watched(site, client(receiver)))
+        site.cycle(watched(site, client(site, receiver)))
     receiver.answers.clear()
     del site.pipelines["orders"]
-    site.cycle(watched(site, client(receiver)))
+    site.cycle(watched(site, client(site, receiver)))
     assert told(receiver) == []
     assert site.store.load("orders").record.lineage == ()
 
@@ -401,5 +438,7 @@ def test_killed_at_any_write_every_event_arrives(site: Site, at: int) -> None:
 
 def test_connections_that_are_gone_make_no_event(site: Site, receiver: Receiver) -> None:
     with pytest.raises(PermanentError):
-        client(receiver).send(Phase.START, closed(RunState.FAILED, Outcome.FAILED), site.pipelines["orders"], {}, None)
+        client(site, receiver).send(
+            Phase.START, closed(RunState.FAILED, Outcome.FAILED), site.pipelines["orders"], {}, None
+        )
     assert receiver.received == []
