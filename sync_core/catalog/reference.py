@@ -241,8 +241,8 @@ _REST = """\
 
 ## Alerts
 
-- Alerts go to the `channels` that the pipeline names; one that names none is told on every channel whose
-  `conditions` match. CONDITIONS.
+- Alerts go to the `channels` that the pipeline names, or to every channel when it names none; to each of them those
+  that match its `conditions`. CONDITIONS.
 - A channel's secret is named as a connection's is. For a `webhook` it is the key `whsec_…` by which the receiver
   checks the signature; for `apprise` the whole address, which holds its own password.
 - The `url` of a webhook is https; plain http is for a receiver on this machine.
