@@ -165,6 +165,7 @@ class Batch:
             pipeline=pipeline.pipeline_id,
             run_key=order.run_key,
             batch_id=self._manifest.batch_id,
+            trace=order.trace or None,
         )
         if signal.reason is None:
             event("run.started", kind=order.kind.value, attempt=order.attempt)

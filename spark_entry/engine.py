@@ -13,7 +13,7 @@ from spark_entry.commit import Commit
 from spark_entry.difference import find_difference, require_unique_keys
 from spark_entry.execution import Execution, Planned
 from spark_entry.names import resolve_names
-from spark_entry.schema import plan_schema
+from spark_entry.schema import facts_of, plan_schema
 from spark_entry.start import decide_start, own_entry
 from spark_entry.window import fix_window
 from sync_core.domain.errors import FenceLost
@@ -49,6 +49,7 @@ def _plan(execution: Execution, state: TargetState) -> Planned:
     begin = decide_start(execution.order, state)
     with execution.step("window"):
         relation = execution.source.describe_source(pipeline.source, pipeline.types)
+        execution.source_columns = facts_of(relation.columns)
         pipeline = resolve_names(pipeline, relation)
         cursor = pipeline.cursor
         probe = execution.source.probe_cursor(relation, cursor) if cursor else None
@@ -82,6 +83,7 @@ def _move(execution: Execution, state: TargetState, planned: Planned, action: Ac
     existing = state.columns if state.exists else incoming.columns
     schema = plan_schema(pipeline, incoming.columns, existing, state.ledger.columns if state.ledger else ())
     execution.schema_changes = schema.changes
+    execution.target_columns = facts_of(schema.written)
     frame = incoming.frame
     if pipeline.mode is LoadMode.MERGE and not _rows_are_single(planned):
         frame = load.newest_of_each_key(frame, pipeline.target_keys, pipeline.target_cursor)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from spark_entry.adapters.base import DatabaseAdapter, ReadPlan, Relation
 from spark_entry.ledger import LedgerEntry
 from spark_entry.start import Start
 from spark_entry.window import FixedWindow
+from sync_core.domain.facts import ColumnFact, StepTime
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import RowCounts, RunOrder, RunPlan, Seen, Window
 
@@ -36,18 +37,24 @@ class Execution:
     notes: list[str] = field(default_factory=list[str])
     schema_changes: tuple[str, ...] = ()
     steps: dict[str, float] = field(default_factory=dict[str, float])
+    times: list[StepTime] = field(default_factory=list[StepTime])
+    source_columns: tuple[ColumnFact, ...] = ()
+    target_columns: tuple[ColumnFact, ...] = ()
     plan: RunPlan | None = None
     problems: tuple[str, ...] = ()
     committed: LedgerEntry | None = None
 
     @contextmanager
     def step(self, name: str) -> Generator[None]:
-        """Time one step, in seconds."""
-        begun = time.monotonic()
+        """Time one step, in seconds, and note when it was."""
+        begun, started = time.monotonic(), self.now()
         try:
             yield
         finally:
-            self.steps[name] = round(self.steps.get(name, 0.0) + time.monotonic() - begun, 3)
+            seconds = time.monotonic() - begun
+            self.steps[name] = round(self.steps.get(name, 0.0) + seconds, 3)
+            # A clock that is set meanwhile makes no step end before it begins.
+            self.times.append(StepTime(name, started, started + timedelta(seconds=seconds)))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from spark_entry.audit import engine_version
 from spark_entry.execution import Execution
 from spark_entry.ledger import LedgerEntry
 from spark_entry.load import LOST_DIGITS_MARK, NULL_KEY_MARK
@@ -16,6 +17,7 @@ from spark_entry.schema import UNFIT_MARK
 from spark_entry.start import effective_kind, own_entry
 from spark_entry.stops import EngineStopped, RunStopped
 from sync_core.domain.errors import FenceLost, PermanentError, SyncError
+from sync_core.domain.facts import Facts
 from sync_core.domain.run import Action, Outcome, RowCounts, RunError, RunResult, Seconds
 
 Redact = Callable[[str], str]
@@ -72,6 +74,13 @@ def report(
         ),
         started_at=started,
         finished_at=finished,
+        facts=Facts(
+            tuple(execution.times),
+            execution.source_columns,
+            execution.target_columns,
+            engine_version(),
+            execution.target.spark.version,
+        ),
     )
     if error is not None and outcome in (Outcome.FAILED, Outcome.CANCELLED):
         result = replace(result, error=_describe(execution, error, redact))

@@ -9,6 +9,7 @@ from typing import Literal
 
 from spark_entry.adapters.base import Column
 from sync_core.domain.errors import PermanentError
+from sync_core.domain.facts import ColumnFact
 from sync_core.domain.pipeline import Pipeline, SchemaChanges
 
 Fit = Literal["same", "fits", "widen", "no"]
@@ -96,6 +97,11 @@ def find(columns: Iterable[Column], name: str) -> Column | None:
     candidates = [column for column in columns if column.name.lower() == name.lower()]
     exact = [column for column in candidates if column.name == name]
     return exact[0] if exact else candidates[0] if len(candidates) == 1 else None
+
+
+def facts_of(columns: Iterable[Column]) -> tuple[ColumnFact, ...]:
+    """The columns as the result tells of them."""
+    return tuple(ColumnFact(column.name, column.type, column.native) for column in columns)
 
 
 def compare(incoming: str, existing: str) -> Fit:

@@ -20,9 +20,13 @@ from sync_core.adapters.webhook_sink import WebhookSink
 from sync_core.by_hand import App
 from sync_core.catalog import Catalog, load_catalog
 from sync_core.control_plane import ControlPlane
+from sync_core.domain.errors import ConfigError
 from sync_core.domain.run import AuditPlace
 from sync_core.ports import AlertSink, Secrets
 from sync_core.settings import AzureSettings, Settings
+from sync_core.telemetry import NoTelemetry, Telemetry
+from sync_core.telemetry_doors import observe
+from sync_core.telemetry_settings import TelemetrySettings, read_telemetry_settings
 
 
 def now() -> datetime:
@@ -56,17 +60,21 @@ class Service:
     webhook_login: Callable[[bool], tuple[str, str] | None]
 
 
-def build_service(settings: Settings, catalog: Catalog) -> Service:
-    """The whole loop on this machine: SQLite store and queue, a warm engine, audit tables in the state folder."""
+def build_service(settings: Settings, catalog: Catalog, telemetry: Telemetry | None = None) -> Service:
+    """The whole loop on this machine: SQLite store and queue, a warm engine, audit tables in the state folder.
+
+    `telemetry` None: what the environment variables ask for.
+    """
     folder = settings.state / "runs"
     store = SqliteStore(settings.state)
     launcher = WarmLauncher(folder, settings.warm_engine)
+    found = EnvironmentSecrets(os.environ)
     plane = ControlPlane(
         store=store,
         queue=SqliteQueue(settings.state),
         folder=LocalRunFolder(folder),
         launcher=launcher,
-        sink=_sink(EnvironmentSecrets(os.environ)),
+        sink=_sink(found),
         pipelines=catalog.pipelines,
         connections=catalog.connections,
         channels=catalog.channels,
@@ -75,7 +83,14 @@ def build_service(settings: Settings, catalog: Catalog) -> Service:
         retention=settings.retention,
         audit=AuditPlace(path=str((settings.state / "audit").absolute())),
     )
-    return Service(plane, launcher.drain, launcher.stop, lambda _anew: None)
+    sending = read_telemetry_settings(os.environ, "local")
+    telling = telemetry or open_telemetry(sending)
+
+    def close() -> None:
+        launcher.stop()
+        telling.close()
+
+    return Service(_observed(plane, telling, sending, found), launcher.drain, close, lambda _anew: None)
 
 
 def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Service:
@@ -125,7 +140,12 @@ def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Serv
         audit=settings.audit,
     )
 
+    sending = read_telemetry_settings(os.environ, settings.environment)
+    telemetry = open_telemetry(sending)
+    plane = _observed(plane, telemetry, sending, found, settings.databricks)
+
     def close() -> None:
+        telemetry.close()
         queue.close()
         store.close()
         vaults.close()
@@ -139,6 +159,41 @@ def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Serv
         return name, password
 
     return Service(plane, lambda: None, close, login)
+
+
+def open_telemetry(sending: TelemetrySettings) -> Telemetry:
+    """What the settings ask for; its packages are imported when there is something to send, and not before."""
+    if not sending.sends:
+        return NoTelemetry()
+    try:
+        from sync_core.adapters.telemetry import open_telemetry as opened
+
+        return opened(sending)
+    except ImportError as error:
+        raise _not_installed("Telemetry is", error) from error
+
+
+def _observed(
+    plane: ControlPlane, telemetry: Telemetry, sending: TelemetrySettings, secrets: Secrets, workspace: str = ""
+) -> ControlPlane:
+    if not sending.lineage:
+        return observe(plane, telemetry, sending.environment)
+    try:
+        from sync_core.adapters.lineage import Lineage, LineageClient
+    except ImportError as error:
+        raise _not_installed("Lineage is", error) from error
+    secret = sending.lineage_secret
+    api_key = (lambda: secrets.get(secret)) if secret else None
+    client = LineageClient(sending.lineage, Lineage(sending.environment, workspace), now, api_key)
+    return observe(plane, telemetry, sending.environment, client)
+
+
+def _not_installed(what: str, error: ImportError) -> ConfigError:
+    return ConfigError(
+        "telemetry.package",
+        f"{what} asked for, but the package {error.name} is not installed.",
+        "Install universal-data-sync[telemetry], or take the setting away.",
+    )
 
 
 def _sink(secrets: Secrets) -> AlertSink:

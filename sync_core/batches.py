@@ -17,11 +17,12 @@ LARGEST = 50
 
 @dataclass(frozen=True)
 class Batch:
-    """Runs, as (pipeline_id, run_key), of one compute group."""
+    """Runs, as (pipeline_id, run_key), of one compute group, and the `traceparent` that they share."""
 
     batch_id: str
     compute: str
     runs: tuple[tuple[str, str], ...]
+    trace: str = ""
 
 
 def pack(runs: Sequence[tuple[str, str]], pipelines: Mapping[str, Pipeline], largest: int = LARGEST) -> list[Batch]:
@@ -39,4 +40,4 @@ def pack(runs: Sequence[tuple[str, str]], pipelines: Mapping[str, Pipeline], lar
 def send_batch(queue: Queue, batch: Batch, again: str = "") -> None:
     """Queue it. `again` makes another message of it, where the queue would drop the first one's double (R9)."""
     key = f"{batch.batch_id}:{again}" if again else batch.batch_id
-    queue.send(RUNS, batch_message(batch.batch_id, batch.runs), key)
+    queue.send(RUNS, batch_message(batch.batch_id, batch.runs, batch.trace), key)

@@ -46,7 +46,7 @@ def take_result(
 
     `policy` retries and alerts; None does neither (a run by hand).
     """
-    record = _take_ledger(record, result)
+    record, result = _take_ledger(record, result), replace(result, facts=None)
     if not run.state.is_open:
         # R6e: an entry that was not counted yet, by a run presumed dead or by one executed again in its place.
         counts = result.counted_generation is not None and run.counted_generation is None
@@ -189,7 +189,7 @@ def _give_up_or_retry(
         again = RunRecord(
             run_key, run.pipeline_id, run.kind, attempt, RunState.BEGUN, make_batch_id([run_key]), now,
             request_id=run.request_id, occasion=run.occasion, range=run.range, slot=run.slot,
-            not_before=now + timedelta(seconds=policy.retry.pause_after(run.attempt)),
+            not_before=now + timedelta(seconds=policy.retry.pause_after(run.attempt)), trace=run.trace, caller=run.caller,
         )  # fmt: skip
         return replace(record, open_run=run_key), (run, again)
     condition = Condition.RECONCILIATION if error.code in _MISMATCHES else Condition.FAILED

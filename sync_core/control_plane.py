@@ -202,7 +202,10 @@ class ControlPlane:
     def _asked(self, asked: SyncRequest) -> list[Asked]:
         """One for each pipeline that the request names. Raises ConfigError."""
         return [
-            ask(one.pipeline_id, asked.request_id, asked.kind, _range(one, asked), requested=True)
+            replace(
+                ask(one.pipeline_id, asked.request_id, asked.kind, _range(one, asked), requested=True),
+                caller=asked.traceparent,
+            )
             for one in self.select(asked.pipelines)
         ]
 

@@ -55,6 +55,7 @@ def make_order(pipeline: Pipeline, run: RunRecord, record: PipelineRecord) -> Ru
         watermark=record.watermark,
         seen=record.seen,
         adopt=record.adopt,
+        trace=run.trace,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard, cast
 from sync_core.domain.codec import from_json, to_json
 from sync_core.domain.errors import ConfigError
 from sync_core.domain.run import RunKind
+from sync_core.domain.trace import read_trace
 
 REQUESTS = "sync-requests"
 RUNS = "sync-runs"
@@ -23,7 +24,10 @@ MOST_NAMES = 1000
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """An upstream system asks pipelines to run. `pipelines` are ids, globs and `tag:NAME`; the range is cursor text."""
+    """An upstream system asks pipelines to run. `pipelines` are ids, globs and `tag:NAME`; the range is cursor text.
+
+    `traceparent` is the W3C trace context that it asks under.
+    """
 
     request_id: str
     pipelines: tuple[str, ...]
@@ -31,14 +35,19 @@ class SyncRequest:
     since: str | None = None
     until: str | None = None
     requested_by: str = ""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True)
 class BatchMessage:
-    """A batch to launch: its runs as (pipeline_id, run_key)."""
+    """A batch to launch: its runs as (pipeline_id, run_key), and the `traceparent` that they share.
+
+    The same batch always makes the same text: `trace` is derived, so that doubles are known as such.
+    """
 
     batch_id: str
     runs: tuple[tuple[str, ...], ...]
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,11 @@ def encode(message: SyncRequest | BatchMessage | CompletionHint) -> str:
 def decode_request(body: str) -> SyncRequest:
     """A request as upstream systems write it. Raises ConfigError `request.wrong` that says what to write."""
     data = _object(body, "request.wrong")
-    unknown = sorted(set(data) - {"request_id", "pipelines", "kind", "since", "until", "requested_by"})
+    unknown = sorted(set(data) - {"request_id", "pipelines", "kind", "since", "until", "requested_by", "traceparent"})
     if unknown:
         raise _wrong(
             f"unknown keys {', '.join(unknown)[:200]}",
-            "Known are request_id, pipelines, kind, since, until, requested_by.",
+            "Known are request_id, pipelines, kind, since, until, requested_by, traceparent.",
         )
     identity, names = data.get("request_id"), cast("object", data.get("pipelines"))
     if not isinstance(identity, str) or not 1 <= len(identity) <= LONGEST_ID or not identity.isprintable():
@@ -80,7 +89,10 @@ def decode_request(body: str) -> SyncRequest:
     by = data.get("requested_by", "")
     if not isinstance(by, str) or len(by) > LONGEST_ID:
         raise _wrong(f"requested_by must be text of up to {LONGEST_ID} characters", "Name the system that asks.")
-    return SyncRequest(identity, tuple(names), RunKind(kind), since, until, by)
+    trace = data.get("traceparent")
+    # What cannot be understood is passed over, as W3C asks: nobody's run fails for its telemetry.
+    caller = trace if isinstance(trace, str) and read_trace(trace) else ""
+    return SyncRequest(identity, tuple(names), RunKind(kind), since, until, by, caller)
 
 
 def decode_batch(body: str) -> BatchMessage:
@@ -93,9 +105,9 @@ def decode_completion(body: str) -> CompletionHint:
     return _decode(CompletionHint, body)
 
 
-def batch_message(batch_id: str, runs: Sequence[tuple[str, str]]) -> str:
+def batch_message(batch_id: str, runs: Sequence[tuple[str, str]], trace: str = "") -> str:
     """The message that launches these runs."""
-    return encode(BatchMessage(batch_id, tuple(runs)))
+    return encode(BatchMessage(batch_id, tuple(runs), trace))
 
 
 def _decode[T](kind: type[T], body: str) -> T:

@@ -68,9 +68,11 @@ def open_runs(store: StateStore, queue: Queue, pipeline_ids: Sequence[str]) -> I
 
 def _batches(runs: Sequence[RunRecord]) -> list[Batch]:
     members: dict[str, list[tuple[str, str]]] = {}
+    traces: dict[str, str] = {}
     for run in runs:
         members.setdefault(run.batch_id, []).append((run.pipeline_id, run.run_key))
-    return [Batch(batch_id, "", tuple(sorted(found))) for batch_id, found in sorted(members.items())]
+        traces[run.batch_id] = run.trace
+    return [Batch(one, "", tuple(sorted(found)), traces[one]) for one, found in sorted(members.items())]
 
 
 def _by_launch(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:

@@ -18,6 +18,7 @@ from sync_core.domain.run import (
     RunState,
     make_run_key,
 )
+from sync_core.domain.trace import begin_trace
 from sync_core.ports import Queue, StateStore
 from sync_core.update import update
 
@@ -26,7 +27,8 @@ from sync_core.update import update
 class Asked:
     """What is asked of one pipeline, and by what occasion: its slot, a request's id, the successes it follows.
 
-    `requested` keeps it pending on the record until it has succeeded or is given up.
+    `requested` keeps it pending on the record until it has succeeded or is given up; `caller` is the `traceparent` it
+    was asked under.
     """
 
     pipeline_id: str
@@ -37,6 +39,7 @@ class Asked:
     requested: bool = False
     slot: datetime | None = None
     consumed: Mapping[str, int] = field(default_factory=dict[str, int])
+    caller: str = ""
 
     @property
     def request_id(self) -> str | None:
@@ -68,6 +71,8 @@ def begin(record: PipelineRecord, asked: Asked, batch_id: str, now: datetime) ->
         occasion=asked.occasion,
         range=asked.range,
         slot=asked.slot,
+        trace=begin_trace(batch_id),
+        caller=asked.caller,
     )
     record = keep_pending(record, asked, now)
     if asked.slot is not None and (record.last_slot is None or asked.slot > record.last_slot):
@@ -84,7 +89,7 @@ def keep_pending(record: PipelineRecord, asked: Asked, now: datetime) -> Pipelin
     """The record with the request among those that wait."""
     if asked.request_id is None or any(one.request_id == asked.request_id for one in record.pending):
         return record
-    request = PendingRequest(asked.request_id, asked.kind, asked.range, now)
+    request = PendingRequest(asked.request_id, asked.kind, asked.range, now, caller=asked.caller)
     return replace(record, pending=(*record.pending, request))
 
 
@@ -146,7 +151,7 @@ def begin_batches(
             if run.state is RunState.BEGUN and run.batch_id == packed.batch_id:
                 begun.append(pair)
         if begun:
-            batch = replace(packed, runs=tuple(begun))
+            batch = replace(packed, runs=tuple(begun), trace=begin_trace(packed.batch_id))
             send_batch(queue, batch)
             sent.append(batch)
     return sent

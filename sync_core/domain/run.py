@@ -12,6 +12,7 @@ from typing import Literal
 from sync_core.domain.activity import Activity
 from sync_core.domain.alert import Episode
 from sync_core.domain.connection import Connection
+from sync_core.domain.facts import Facts
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.watermark import Watermark
 
@@ -109,7 +110,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class RunOrder:
-    """One run of a manifest: which pipeline, what kind, and the store's cache of the ledger."""
+    """One run of a manifest: which pipeline, what kind, and the store's cache of the ledger. `trace` is its `traceparent`."""
 
     run_key: str
     pipeline: Pipeline
@@ -122,6 +123,7 @@ class RunOrder:
     watermark: Watermark | None = None
     seen: Seen | None = None
     adopt: bool = False
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ class RunResult:
     """What a run did. Epoch, generation and watermark are the ledger's, read after the fact (R15).
 
     `counted_generation` is the generation whose ledger entry carries this run_key, None when it committed nothing.
-    `plan` answers the action `plan`, `problems` the action `check`.
+    `plan` answers the action `plan`, `problems` the action `check`. `facts` stay in the run folder: the store leaves them out.
     """
 
     pipeline_id: str
@@ -237,6 +239,7 @@ class RunResult:
     problems: tuple[RunError, ...] = ()
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    facts: Facts | None = None
     version: int = CONTRACT_VERSION
 
 
@@ -245,7 +248,8 @@ class RunRecord:
     """A run as the store keeps it (R2).
 
     `occasion` is what made it: its slot, its request's id, or the successes it comes after. `not_before` is the end
-    of the pause before a retry, `heartbeat` when its launch was last looked at.
+    of the pause before a retry, `heartbeat` when its launch was last looked at. `trace` is the `traceparent` of its batch
+    or of its first attempt, `caller` that of whoever asked for it.
     """
 
     run_key: str
@@ -267,17 +271,20 @@ class RunRecord:
     counted_generation: int | None = None
     result: RunResult | None = None
     late_success: bool = False
+    trace: str = ""
+    caller: str = ""
 
 
 @dataclass(frozen=True)
 class PendingRequest:
-    """A request that stays on the record until it has succeeded or is given up (R7)."""
+    """A request that stays on the record until it has succeeded or is given up (R7); `caller` is who asks, as a `traceparent`."""
 
     request_id: str
     kind: RunKind
     range: Range | None = None
     requested_at: datetime | None = None
     adopt: bool = False
+    caller: str = ""
 
 
 @dataclass(frozen=True)
@@ -325,7 +332,7 @@ class PipelineRecord:
     """What the store knows of a pipeline (R1): a cache of the ledger, except right after a reset.
 
     `successes` counts the runs that succeeded, `consumed` those of other pipelines that this one has followed
-    (schedule `after`). `dry_runs` successes in a row, the first at `dry_since`, brought no row; since `behind_since`
+    (schedule `after`). `lineage` names the events that are owed to the lineage receiver, oldest first. `dry_runs` successes in a row, the first at `dry_since`, brought no row; since `behind_since`
     the source's newest row lies before the watermark.
     """
 
@@ -349,6 +356,7 @@ class PipelineRecord:
     behind_since: datetime | None = None
     episodes: tuple[Episode, ...] = ()
     paused: Pause | None = None
+    lineage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
