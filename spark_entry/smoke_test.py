@@ -82,18 +82,23 @@ class Findings:
 
 def main(arguments: list[str] | None = None) -> None:
     """Move rows in `--catalog`, `--schema` and `--folder`. Raises SyncError that says what came out wrong."""
-    parser = argparse.ArgumentParser(prog="uds-smoke-test", description="Move generated rows and check every count.")
-    parser.add_argument("--catalog", required=True, help="the catalog of the audit tables")
-    parser.add_argument("--schema", required=True, help="the schema of the audit tables")
-    parser.add_argument("--folder", required=True, type=Path, help="the folder of the run folders, in a volume")
-    parser.add_argument("--secret-scope", default="", help="a secret scope that must be readable; empty: none")
-    asked = parser.parse_args(arguments)
+    asked = parse(arguments)
     send_to(JsonLines(take_standard_output()))
     spark = build_session([], "uds smoke test")
     if asked.secret_scope:
         require_scope(asked.secret_scope, secret_keys)
     move_rows(spark, Place(asked.catalog, asked.schema, asked.folder), find_secrets(), datetime.now(UTC))
     write_event("smoke.passed", rows=ROWS + ADDED)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The job's parameters."""
+    parser = argparse.ArgumentParser(prog="uds-smoke-test", description="Move generated rows and check every count.")
+    parser.add_argument("--catalog", required=True, help="the catalog of the audit tables")
+    parser.add_argument("--schema", required=True, help="the schema of the audit tables")
+    parser.add_argument("--folder", required=True, type=Path, help="the folder of the run folders, in a volume")
+    parser.add_argument("--secret-scope", default="", help="a secret scope that must be readable; empty: none")
+    return parser.parse_args(arguments)
 
 
 def require_scope(scope: str, keys: Callable[[str], object]) -> None:
