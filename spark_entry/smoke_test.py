@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 
 from spark_entry.adapters.databricks import DatabricksAdapter
 from spark_entry.adapters.delta_table import DeltaTables
+from spark_entry.dialects.databricks import quote
 from spark_entry.events import JsonLines, send_to, take_standard_output, write_event
 from spark_entry.ledger import LedgerEntry
 from spark_entry.local_session import build_session
@@ -48,6 +49,8 @@ PREFIX = "uds_smoke_"
 
 ROWS, CHANGED, ADDED = 1000, 20, 30
 """Rows of the first load; rows changed and rows added before the second."""
+
+LOADS = 3
 
 LEFT_BEHIND = timedelta(days=1)
 """Tables this old are of a smoke test that was killed."""
@@ -121,17 +124,18 @@ def move_rows(spark: SparkSession, place: Place, secrets: Secrets, now: datetime
     pipeline = make_pipeline(f"{stamp}_source", f"{stamp}_target")
     runner = Runner(spark, place, secrets, pipeline)
     findings = Findings()
-    try:
-        _load_three_times(runner, tables, findings)
-        if not findings.sentences:
-            _check_records(runner, tables, findings)
-    finally:
-        runner.clean()
-        for name in (f"{stamp}_source", f"{stamp}_target"):
-            tables.sql(f"DROP TABLE IF EXISTS {tables.sql_of(name)}").collect()
+    with tables.faults("target", f"{place.catalog}.{place.schema}"):
+        try:
+            _load_three_times(runner, tables, findings)
+            if len(runner.results) == LOADS:
+                _check_records(runner, tables, findings)
+        finally:
+            runner.clean()
+            for name in (f"{stamp}_source", f"{stamp}_target"):
+                tables.sql(f"DROP TABLE IF EXISTS {tables.sql_of(name)}").collect()
     if findings.sentences:
         raise PermanentError(
-            "smoke.failed", f"The smoke test failed: {'; '.join(findings.sentences)}.", "The log above has the details."
+            "smoke.failed", f"The smoke test failed: {'; '.join(findings.sentences)}.", "See the log for each load."
         )
 
 
@@ -148,9 +152,16 @@ def make_pipeline(source: str, target: str) -> Pipeline:
 
 
 def drop_left_behind(tables: DeltaTables, place: Place, now: datetime) -> None:
-    """Drop tables of smoke tests that were killed."""
-    schema = f"`{place.catalog}`.`{place.schema}`"
-    for row in tables.sql(f"SHOW TABLES IN {schema} LIKE '{PREFIX}*'").collect():
+    """Drop tables of smoke tests that were killed. Raises PermanentError when there is no schema to look into."""
+    try:
+        found = tables.sql(f"SHOW TABLES IN {quote(place.catalog)}.{quote(place.schema)} LIKE '{PREFIX}*'").collect()
+    except Exception as error:
+        raise PermanentError(
+            "smoke.schema",
+            f"The schema {place.catalog}.{place.schema} is not there, or the principal that runs the jobs may not use it.",
+            "Deploy the bundle, and grant that principal USE CATALOG on the catalog.",
+        ) from error
+    for row in found:
         made = str(row["tableName"]).removeprefix(PREFIX).partition("_")[0]
         if made.isdigit() and made < (now - LEFT_BEHIND).strftime(_STAMP):
             tables.sql(f"DROP TABLE IF EXISTS {tables.sql_of(row['tableName'])}").collect()
@@ -192,9 +203,16 @@ class Runner:
         audit = AuditPlace(self.place.catalog, self.place.schema)
         manifest = Manifest(batch_id, {"smoke": self.place.connection}, (order,), audit=audit)
         folder = self.place.folder / batch_id
-        folder.mkdir(parents=True)
         path = folder / "manifest.json"
-        path.write_text(json.dumps(to_json(manifest)), encoding="utf-8")
+        try:
+            folder.mkdir(parents=True)
+            path.write_text(json.dumps(to_json(manifest)), encoding="utf-8")
+        except OSError as error:
+            raise PermanentError(
+                "smoke.folder",
+                f"The run folder {self.place.folder} cannot be written: {error.strerror or error}.",
+                "Deploy the bundle, and grant the principal that runs the jobs READ VOLUME and WRITE VOLUME.",
+            ) from error
         run_batch(self.spark, read_manifest(path), path, self.secrets)
         result = _read_result(folder / "results" / f"{run_key}.json")
         self.results.append(result)
@@ -266,9 +284,14 @@ def _check_records(runner: Runner, tables: DeltaTables, findings: Findings) -> N
         ("sync_runs", f"batch_id IN ({batches})", len(runner.results)),
         ("sync_watermarks", f"run_key IN ({keys})", 2),
     ):
-        with tables.faults("target", name):
+        try:
             (row,) = tables.sql(f"SELECT count(*) AS rows FROM {tables.sql_of(name)} WHERE {condition}").collect()
-        findings.expect(f"the number of rows of this test in {name}", row["rows"], wanted)
+        except Exception as error:
+            findings.sentences.append(
+                f"the audit table {name} cannot be read: {str(error).partition(chr(10))[0][:300]}"
+            )
+        else:
+            findings.expect(f"the number of rows of this test in {name}", row["rows"], wanted)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def test_a_failed_run_is_the_control_planes_to_retry_and_none_is_skipped() -> No
         assert [task["max_retries"] for task in job["tasks"]] == [0] * len(job["tasks"]), name
         assert job["queue"] == {"enabled": True}, name
         assert 1 <= job["max_concurrent_runs"] <= 1000
-        assert 0 < job["timeout_seconds"]
+        assert job["timeout_seconds"] > 0
         assert all(rule["value"] < job["timeout_seconds"] for rule in job.get("health", {}).get("rules", []))
 
 
