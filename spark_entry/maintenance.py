@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The job's parameters. Raises ConfigError when rows would be deleted before they are archived."""
-    parser = argparse.ArgumentParser(prog="uds-maintenance", description="Archive and tidy the audit tables.")
+    parser = argparse.ArgumentParser(
+        prog="uds-maintenance", description="Archive and tidy the audit tables.", allow_abbrev=False
+    )
     parser.add_argument("--catalog", required=True, help="the catalog of the audit tables")
     parser.add_argument("--schema", required=True, help="the schema of the audit tables")
     parser.add_argument(
@@ -101,16 +103,17 @@ def _maintain(tables: DeltaTables, name: str, before: date) -> Maintained | None
     if tables.detail(tables.sql_of(name), name) is None:
         write_event("maintenance.absent", table=name)
         return None
-    day = next(iter(TABLES[name]))
-    archived = _archive(tables, name, day, before)
+    archived = archive(tables, name, before)
     # Days that the engine may be deleting are left alone: two writers of one file would be a conflict.
-    tables.sql(f"OPTIMIZE {tables.sql_of(name)} WHERE {day} >= DATE '{before.isoformat()}'").collect()
-    tables.sql(f"VACUUM {tables.sql_of(name)}").collect()
-    if archived is not None:
-        archive = tables.sql_of(archive_of(name))
-        tables.sql(f"OPTIMIZE {archive}").collect()
-        tables.sql(f"VACUUM {archive}").collect()
-    return Maintained(name, archived or 0)
+    _compact(tables, tables.sql_of(name), f" WHERE {_day_of(name)} >= DATE '{before.isoformat()}'")
+    if archived:
+        _compact(tables, tables.sql_of(archive_of(name)), "")
+    return Maintained(name, archived)
+
+
+def _compact(tables: DeltaTables, table: str, condition: str) -> None:
+    tables.sql(f"OPTIMIZE {table}{condition}").collect()
+    tables.sql(f"VACUUM {table}").collect()
 
 
 def archive_of(name: str) -> str:
@@ -118,22 +121,26 @@ def archive_of(name: str) -> str:
     return f"{name}_archive"
 
 
-def _archive(tables: DeltaTables, name: str, day: str, before: date) -> int | None:
-    """Copy the rows from before `before` that the archive does not have; None when there are no such rows at all.
+def _day_of(name: str) -> str:
+    return next(iter(TABLES[name]))
+
+
+def archive(tables: DeltaTables, name: str, before: date) -> int:
+    """Copy the rows from before `before` that the archive does not have, and return how many there were.
 
     By key and not by day: a row that is written late belongs to a day that has been archived already.
     """
-    live, archive = tables.sql_of(name), tables.sql_of(archive_of(name))
+    day, live, archived = _day_of(name), tables.sql_of(name), tables.sql_of(archive_of(name))
     old = f"{day} < DATE '{before.isoformat()}'"
     (row,) = tables.sql(f"SELECT min({day}) AS oldest FROM {live} WHERE {old}").collect()
     if row.oldest is None:
-        return None
-    if tables.detail(archive, archive_of(name)) is None:
-        tables.sql(f"CREATE TABLE IF NOT EXISTS {archive} USING delta AS SELECT * FROM {live} WHERE false").collect()
+        return 0
+    if tables.detail(archived, archive_of(name)) is None:
+        tables.sql(f"CREATE TABLE IF NOT EXISTS {archived} USING delta AS SELECT * FROM {live} WHERE false").collect()
     same = " AND ".join(f"archive.{column} <=> live.{column}" for column in (day, *KEYS[name]))
     (merged,) = tables.sql(
         # The engine's later releases add columns to the live table.
-        f"MERGE WITH SCHEMA EVOLUTION INTO {archive} AS archive USING (SELECT * FROM {live} WHERE {old}) AS live "
+        f"MERGE WITH SCHEMA EVOLUTION INTO {archived} AS archive USING (SELECT * FROM {live} WHERE {old}) AS live "
         f"ON {same} AND archive.{day} >= DATE '{row.oldest.isoformat()}' WHEN NOT MATCHED THEN INSERT *"
     ).collect()
     return int(merged["num_inserted_rows"])

@@ -28,9 +28,11 @@ def redacted_standard_error(redact: Callable[[str], str]) -> Generator[None]:
     reading, writing = os.pipe()
     os.dup2(writing, 2)
     os.close(writing)
+    # Here and not in the thread, which may get its turn when the block has ended and `outside` is closed.
+    copied = os.dup(outside)
 
     def copy() -> None:
-        with os.fdopen(reading, "rb") as lines, os.fdopen(os.dup(outside), "wb", buffering=0) as log:
+        with os.fdopen(reading, "rb") as lines, os.fdopen(copied, "wb", buffering=0) as log:
             for line in lines:
                 if line == _END:
                     return

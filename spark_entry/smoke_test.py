@@ -96,7 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The job's parameters."""
-    parser = argparse.ArgumentParser(prog="uds-smoke-test", description="Move generated rows and check every count.")
+    parser = argparse.ArgumentParser(
+        prog="uds-smoke-test", description="Move generated rows and check every count.", allow_abbrev=False
+    )
     parser.add_argument("--catalog", required=True, help="the catalog of the audit tables")
     parser.add_argument("--schema", required=True, help="the schema of the audit tables")
     parser.add_argument("--folder", required=True, type=Path, help="the folder of the run folders, in a volume")

@@ -9,7 +9,7 @@ import secrets
 import sys
 from collections.abc import Generator
 from contextlib import redirect_stdout
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from spark_entry.adapters.delta_table import DeltaTables
 from spark_entry.audit import TABLES, Done, write_audit
 from spark_entry.events import EVENTS
 from spark_entry.ledger import LedgerEntry
-from spark_entry.maintenance import ARCHIVE_AFTER_DAYS, Maintained, archive_of, maintain
+from spark_entry.maintenance import ARCHIVE_AFTER_DAYS, Maintained, archive, archive_of, maintain
 from sync_core.domain.connection import Connection
 from sync_core.domain.errors import PermanentError
 from sync_core.domain.run import AuditPlace, Outcome, RunKind, RunResult
@@ -70,19 +70,21 @@ def keys(tables: DeltaTables, name: str) -> list[str]:
     return [row.run_key for row in tables.sql(f"SELECT run_key FROM {tables.sql_of(name)} ORDER BY run_key").collect()]
 
 
+def archive_all(tables: DeltaTables) -> dict[str, int]:
+    return {name: archive(tables, name, TODAY - timedelta(days=ARCHIVE_AFTER_DAYS)) for name in TABLES}
+
+
 def test_old_rows_are_copied_once_and_nothing_live_is_deleted(
     spark: SparkSession, lake: Path, audit: DeltaTables
 ) -> None:
-    assert maintain(audit, TODAY) == []
     write(spark, kept(lake), ("a-old", 500), ("b-old", ARCHIVE_AFTER_DAYS + 1), ("c-edge", ARCHIVE_AFTER_DAYS))
-    write(spark, kept(lake), ("d-new", 0))
-    assert maintain(audit, TODAY) == [Maintained(name, 2) for name in TABLES]
+    assert archive_all(audit) == dict.fromkeys(TABLES, 2)
     # A row that belongs to a day which has been archived already, and a column of a later release.
-    write(spark, kept(lake), ("e-late", 500))
+    write(spark, kept(lake), ("e-late", 500), ("d-new", 0))
     audit.sql(f"ALTER TABLE {audit.sql_of('sync_runs')} ADD COLUMNS (later STRING)")
     audit.sql(f"UPDATE {audit.sql_of('sync_runs')} SET later = 'x' WHERE run_key = 'e-late'").collect()
-    assert maintain(audit, TODAY) == [Maintained(name, 1) for name in TABLES]
-    assert maintain(audit, TODAY) == [Maintained(name, 0) for name in TABLES]
+    assert archive_all(audit) == dict.fromkeys(TABLES, 1)
+    assert archive_all(audit) == dict.fromkeys(TABLES, 0)
     for name in TABLES:
         assert keys(audit, archive_of(name)) == ["a-old", "b-old", "e-late"], name
         assert keys(audit, name) == ["a-old", "b-old", "c-edge", "d-new", "e-late"], name
@@ -101,7 +103,7 @@ def test_each_row_is_found_once_by_the_documented_query_before_and_after_the_eng
 ) -> None:
     place = AuditPlace(path=str(lake))
     write(spark, kept(lake), ("a", 450), ("b", 401), ("c", 400), ("d", 380), ("e", 0))
-    maintain(audit, TODAY)
+    archive_all(audit)
     found = re.findall(r"```sql\n(SELECT \* FROM sync_runs\n.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     (query,) = (re.sub(r"FROM (sync_\w+)", lambda match: f"FROM {audit.sql_of(match[1])}", text) for text in found)
     assert sorted(row.run_key for row in audit.sql(query).collect()) == ["a", "b", "c", "d", "e"]
@@ -110,28 +112,22 @@ def test_each_row_is_found_once_by_the_documented_query_before_and_after_the_eng
     assert sorted(row.run_key for row in audit.sql(query).collect()) == ["a", "b", "c", "d", "e", "f"]
 
 
-def test_small_files_become_one_and_unused_ones_are_vacuumed(
-    spark: SparkSession, lake: Path, audit: DeltaTables
-) -> None:
-    for number in range(3):
-        write(spark, kept(lake), (f"run-{number}", 0), generation=number)
-    table = audit.sql_of("sync_runs")
-    assert audit.sql(f"DESCRIBE DETAIL {table}").collect()[0].numFiles == 3
-    maintain(audit, TODAY)
-    assert audit.sql(f"DESCRIBE DETAIL {table}").collect()[0].numFiles == 1
-    operations = [row.operation for row in audit.sql(f"DESCRIBE HISTORY {table}").collect()]
-    assert operations[:3] == ["VACUUM END", "VACUUM START", "OPTIMIZE"]
-    assert keys(audit, "sync_runs") == ["run-0", "run-1", "run-2"]
-
-
-def test_days_that_the_engine_may_be_deleting_are_left_alone(
+def test_small_files_become_one_except_of_days_that_the_engine_may_be_deleting(
     spark: SparkSession, lake: Path, audit: DeltaTables
 ) -> None:
     """Two writers of one file would be a conflict, and the engine's deletion would wait for the next batch."""
+    assert maintain(audit, TODAY) == []
     for number in range(2):
-        write(spark, kept(lake), (f"run-{number}", 401), generation=number)
-    maintain(audit, TODAY)
-    assert audit.sql(f"DESCRIBE DETAIL {audit.sql_of('sync_runs')}").collect()[0].numFiles == 2
+        write(spark, kept(lake), (f"old-{number}", 401), (f"run-{number}", 0), generation=number)
+    files = f"SELECT DISTINCT run_date, _metadata.file_path FROM {audit.sql_of('sync_runs')}"
+    assert audit.sql(files).count() == 4
+    assert maintain(audit, TODAY) == [Maintained(name, 2) for name in TABLES]
+    found = [row.run_date for row in audit.sql(files).collect()]
+    assert sorted(found) == [TODAY - timedelta(days=401)] * 2 + [TODAY]
+    for name in ("sync_runs", "sync_runs_archive"):
+        operations = [row.operation for row in audit.sql(f"DESCRIBE HISTORY {audit.sql_of(name)}").collect()]
+        assert operations[:2] == ["VACUUM END", "VACUUM START"], name
+    assert keys(audit, "sync_runs") == ["old-0", "old-1", "run-0", "run-1"]
 
 
 def test_a_table_that_fails_is_named_and_the_other_is_maintained(
@@ -182,9 +178,3 @@ def test_the_task_maintains_the_tables_of_a_catalog_and_tells_what_it_did(
         ("maintenance.done", name, 1) for name in TABLES
     ]
     assert [row.run_key for row in spark.table(f"spark_catalog.{schema}.sync_runs_archive").collect()] == ["old"]
-
-
-def test_the_day_is_an_argument(spark: SparkSession, lake: Path, audit: DeltaTables) -> None:
-    write(spark, kept(lake), ("a", 0))
-    assert maintain(audit, date(2027, 3, 5)) == [Maintained(name, 0) for name in TABLES]
-    assert maintain(audit, date(2027, 3, 7)) == [Maintained(name, 1) for name in TABLES]

@@ -189,17 +189,6 @@ def test_each_compute_group_has_its_job_named_after_it() -> None:
         hints = job["webhook_notifications"]
         assert hints["on_success"] == hints["on_failure"] == [{"id": GIVEN["webhook_destination"]}]
         assert [parameter["name"] for parameter in job["parameters"]] == ["manifest"]
-    # A copy differs in what its comment says, and in nothing else.
-    assert _without_sizes(jobs()["sync"]) == _without_sizes(jobs()["sync_large"])
-
-
-def _without_sizes(job: dict[str, Any]) -> dict[str, Any]:
-    (cluster,) = job["job_clusters"]
-    left_out = {"node_type_id", "autoscale", "custom_tags"}
-    new = {key: value for key, value in cluster["new_cluster"].items() if key not in left_out}
-    return {key: value for key, value in job.items() if key not in {"name", "tags", "max_concurrent_runs"}} | {
-        "job_clusters": [cluster | {"new_cluster": new}]
-    }
 
 
 def test_who_may_do_what() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import os
 import re
 import subprocess
 import sys
 import tomllib
 from configparser import ConfigParser
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +24,7 @@ from pyspark.sql import SparkSession
 from spark_entry import maintenance, smoke_test
 from spark_entry.adapters.registry import known_driver_packages
 from spark_entry.local_session import require_utc
+from spark_entry.redacted_log import redacted_standard_error
 from sync_core.domain.errors import ConfigError, PermanentError
 from sync_core.domain.run import AuditPlace
 from tests.support.bundle import Bundle
@@ -184,7 +189,8 @@ class Console:
     def flush(self): pass
 
 sys.stdout, sys.stderr = Console("out"), Console("err")
-logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+# The runtime has set up the root logger; its stream is not redacted.
+logging.basicConfig(level=logging.INFO, stream=Console("unredacted"))
 from spark_entry import wheel_tasks
 try:
     wheel_tasks.sync()
@@ -203,3 +209,15 @@ def test_a_sync_task_without_its_manifest_fails_where_databricks_sees_it(tmp_pat
     assert '"event": "batch.failed"' in (tmp_path / "out").read_text()
     assert '"code": "manifest.unreadable"' in (tmp_path / "out").read_text()
     assert "the batch could not start" in (tmp_path / "err").read_text()
+    assert not (tmp_path / "unredacted").exists()
+
+
+def test_what_a_task_logs_is_redacted_where_it_prints_into_an_object(capfd: pytest.CaptureFixture[str]) -> None:
+    with redirect_stderr(io.StringIO()) as shown:
+        own = sys.stderr
+        with redacted_standard_error(lambda line: line.replace("pa55", "***")):
+            logging.StreamHandler(sys.stderr).emit(logging.makeLogRecord({"msg": "pa55 of Python"}))
+            os.write(2, b"pa55 of the JVM\n")
+        assert sys.stderr is own
+    assert shown.getvalue() == "*** of Python\n"
+    assert capfd.readouterr().err == "*** of the JVM\n"
