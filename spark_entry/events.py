@@ -52,9 +52,16 @@ class BatchFiles(logging.Handler):
 
 
 def take_standard_output() -> TextIO:
-    """Standard output for this program alone: what Spark and its tools print there goes to standard error."""
-    own = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    """Standard output for this program alone: what Spark and its tools print there goes to standard error.
+
+    A Databricks task prints into an object of the runtime's, which has no descriptor; that is returned as it is.
+    """
+    try:
+        standard_output, standard_error = sys.stdout.fileno(), sys.stderr.fileno()
+    except (AttributeError, OSError):
+        return sys.stdout
+    own = os.fdopen(os.dup(standard_output), "w", encoding="utf-8")
+    os.dup2(standard_error, standard_output)
     return own
 
 

@@ -30,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     path: Path = parser.parse_args(arguments).manifest
     secrets: list[Secrets] = []
     with redacted_standard_error(lambda line: secrets[0].redact(line) if secrets else line):
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        # A Databricks runtime has set up the root logger already, with a stream that is not redacted.
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
         send_to(JsonLines(take_standard_output()))
         return _run(path, secrets)
 

@@ -87,7 +87,16 @@ def find_secrets() -> Secrets:
     """Databricks secret scopes on a cluster, environment variables elsewhere."""
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         return Secrets(os.environ)
+    return Secrets(os.environ, _databricks_secrets())
+
+
+def secret_keys(scope: str) -> list[str]:
+    """The names of the secrets in a Databricks scope. Raises what the cluster raises when it may not be read."""
+    return [str(found.key) for found in _databricks_secrets().list(scope)]
+
+
+def _databricks_secrets() -> Any:
     from pyspark.dbutils import DBUtils  # pyright: ignore  # only a Databricks runtime has it
     from pyspark.sql import SparkSession
 
-    return Secrets(os.environ, DBUtils(SparkSession.getActiveSession()).secrets)  # pyright: ignore
+    return DBUtils(SparkSession.getActiveSession()).secrets  # pyright: ignore
