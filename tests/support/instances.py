@@ -173,3 +173,18 @@ def is_quiet(site: Site) -> bool:
     names = [*site.pipelines, CONTROL_PLANE]
     records = [stored.record for stored in site.store.load_many(names)]
     return not left and all((one.open_run, one.pending, one.outbox) == (None, (), ()) for one in records)
+
+
+def stored(site: Site) -> str:
+    """All that a process which starts now could find, without versions of records and numbers of messages."""
+    tables = {"records": "body", "runs": "body", "episodes": "body", "operations": "body", "connections": "body"}
+    tables |= {"messages": "queue, key, body, due, dead", "sent_keys": "queue, key", "changes": "body"}
+    with sqlite3.connect(site.folder / "state.db") as database:
+        found = {
+            name: sorted(map(repr, database.execute(f"SELECT {columns} FROM {name}")))
+            for name, columns in tables.items()
+        }
+    database.close()
+    files = sorted(str(path.relative_to(site.folder)) for path in site.folder.rglob("*") if "state.db" not in path.name)
+    told = sorted(one.notice_id for one in site.sink.notices)
+    return repr((found, files, told))

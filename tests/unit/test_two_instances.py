@@ -34,7 +34,7 @@ from tests.support.alerts import notice
 from tests.support.control import START, Site
 from tests.support.fake_engine import Place
 from tests.support.flows import CONNECTIONS, pipeline
-from tests.support.instances import WRITES, Around, interleave, orders, settle, spied
+from tests.support.instances import WRITES, Around, interleave, orders, settle, spied, stored
 
 DAILY = Every(86_400)
 
@@ -147,21 +147,6 @@ def body_of(site: Site, queue: str) -> str:
         found = database.execute("SELECT body FROM messages WHERE queue = ? AND dead IS NULL", (queue,)).fetchone()[0]
     database.close()
     return str(found)
-
-
-def stored(site: Site) -> str:
-    """All that a process which starts now could find, without versions of records and numbers of messages."""
-    tables = {"records": "body", "runs": "body", "episodes": "body", "operations": "body", "connections": "body"}
-    tables |= {"messages": "queue, key, body, due, dead", "sent_keys": "queue, key", "changes": "body"}
-    with sqlite3.connect(site.folder / "state.db") as database:
-        found = {
-            name: sorted(map(repr, database.execute(f"SELECT {columns} FROM {name}")))
-            for name, columns in tables.items()
-        }
-    database.close()
-    files = sorted(str(path.relative_to(site.folder)) for path in site.folder.rglob("*") if "state.db" not in path.name)
-    told = sorted(one.notice_id for one in site.sink.notices)
-    return repr((found, files, told))
 
 
 def hint_of(site: Site, name: str) -> str:
