@@ -28,9 +28,11 @@ from sync_core.adapters.table_store import TableStore
 from sync_core.adapters.volume_run_folder import VolumeRunFolder
 from sync_core.app import build_azure, now
 from sync_core.control_plane import ControlPlane
+from sync_core.demo.servers import free_port
 from sync_core.domain.connection import SecretReference
 from sync_core.domain.errors import RetryableError
 from sync_core.domain.run import RunRecord, RunState
+from sync_core.domain.schedule import Every
 from sync_core.loop import Loop, attempt
 from sync_core.messages import QUEUES, REQUESTS
 from sync_core.ports import Secrets
@@ -237,21 +239,30 @@ def test_p21_a_launch_whose_answer_is_lost_is_one_launch(cloud: Cloud) -> None:
 
 
 def test_p21_a_service_bus_whose_connections_break_loses_nothing(cloud: Cloud) -> None:
+    """Before every round, and once between a batch that is queued and the word that it is."""
     plane = cloud.plane()
-    stop = threading.Event()
+    cloud.ask(plane)
+    cloud.bus.cut_after(b'"batch_id"')
 
-    def cut() -> None:
-        while not stop.wait(0.7):
-            cloud.bus.cut()
+    def holds() -> bool:
+        cloud.bus.cut()
+        return closed(plane)
 
-    cutter = threading.Thread(target=cut)
-    cutter.start()
-    try:
-        cloud.ask(plane)
-        cloud.until(plane, lambda: closed(plane))
-    finally:
-        stop.set()
-        cutter.join()
+    cloud.until(plane, holds)
+    assert cloud.bus.cuts == 1
+    assert [run.state for run in plane.store.runs("orders", 9)] == [RunState.SUCCEEDED]
+    assert len(cloud.api.jobs.runs) == 1
+
+
+def test_p21_a_tick_while_service_bus_is_away_begins_what_is_queued_later(cloud: Cloud) -> None:
+    plane = cloud.plane()
+    due = {"orders": replace(plane.pipelines["orders"], schedule=Every(86_400))}
+    nowhere = ServiceBusQueue.for_local_server(connection_string(free_port()), WAIT)
+    with pytest.raises(RetryableError, match="cannot be used now"):
+        replace(plane, queue=nowhere, pipelines=due).tick()
+    nowhere.close()
+    assert [run.state for run in plane.store.runs("orders", 9)] == [RunState.BEGUN]
+    cloud.until(plane, lambda: closed(plane))
     assert [run.state for run in plane.store.runs("orders", 9)] == [RunState.SUCCEEDED]
     assert len(cloud.api.jobs.runs) == 1
 
