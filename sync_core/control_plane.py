@@ -5,6 +5,7 @@ Each door reads the clock once and calls one flow. Functions and `uds up` both c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,7 +17,7 @@ from sync_core.batches import Batch
 from sync_core.complete import complete
 from sync_core.domain.codec import to_json
 from sync_core.domain.connection import Channel, Connection
-from sync_core.domain.errors import ConfigError
+from sync_core.domain.errors import ConfigError, RetryableError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import AuditPlace, PipelineRecord, Range, RunKind, RunRecord, RunState
 from sync_core.domain.watermark import Watermark
@@ -32,12 +33,15 @@ from sync_core.messages import (
     decode_request,
     encode,
 )
+from sync_core.outbox import send_again
 from sync_core.ports import AlertSink, Launcher, Queue, RunFolder, StateStore
 from sync_core.reconcile import reconcile
 from sync_core.request import Asked, ask, request
 from sync_core.retention import Retention, forget
 from sync_core.tick import paused_pipelines, tick
 from sync_core.watch import watch
+
+LOG = logging.getLogger("uds.control")
 
 Select = Callable[[Sequence[str]], Sequence[Pipeline]]
 """Pipelines by id, glob and `tag:NAME`. Raises ConfigError that names the nearest."""
@@ -81,12 +85,23 @@ class ControlPlane:
     # ---- queues
 
     def handle(self, queue: str, body: str) -> None:
-        """Carry out one message. Raises ConfigError when nobody ever can, which is for the dead letters (P21)."""
+        """Carry out one message. Raises ConfigError when nobody ever can, which is for the dead letters (P21).
+
+        What cannot be done now comes again later, as a message of its own: a queue counts its deliveries, within
+        seconds where nothing holds it back, and would put it aside before the store or the workspace is back.
+        """
+        try:
+            self._carry_out(queue, body)
+        except RetryableError as error:
+            LOG.warning("a message of %s comes again: %s", queue, error)
+            send_again(self.queue, queue, body, error.retry_after, self.now())
+
+    def _carry_out(self, queue: str, body: str) -> None:
         match queue:
             case "sync-requests":
                 self._request(decode_request(body))
             case "sync-runs":
-                launch(self._stage(), self.queue, decode_batch(body), self.now())
+                launch(self._stage(), decode_batch(body), self.now())
             case "sync-completions":
                 hint = decode_completion(body)
                 complete(self.store, self.folder, self.launcher, self.queue, self.pipelines, hint, self.now())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sync_core.close import fail
 from sync_core.domain.connection import Connection
@@ -20,13 +20,11 @@ from sync_core.domain.run import (
     RunOrder,
     RunRecord,
     RunState,
+    make_batch_id,
 )
-from sync_core.messages import RUNS, BatchMessage, encode
-from sync_core.ports import Conflict, Launcher, Queue, RunFolder, StateStore
-from sync_core.update import update
-
-BUSY_DELAY = timedelta(minutes=1)
-"""How long a batch waits when compute or a connection has no room for it."""
+from sync_core.messages import BatchMessage
+from sync_core.ports import Conflict, Launcher, RunFolder, StateStore
+from sync_core.update import TRIES, update
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,10 @@ def make_manifest(
     return Manifest(batch_id, {name: connections[name] for name in used}, tuple(orders), action, audit=audit)
 
 
-def launch(stage: Stage, queue: Queue, message: BatchMessage, now: datetime) -> str | None:
+def launch(stage: Stage, message: BatchMessage, now: datetime) -> str | None:
     """Launch what is still open of a queued batch. Returns the launch id, None when nothing was launched.
 
-    Where there is no room now the batch comes back later. What makes it impossible closes its runs as failed.
+    What makes it impossible closes its runs as failed. Raises RetryableError where there is no room now.
     """
     known = [(name, run_key) for name, run_key in message.runs if name in stage.pipelines]
     for name, run_key in message.runs:
@@ -82,14 +80,12 @@ def launch(stage: Stage, queue: Queue, message: BatchMessage, now: datetime) -> 
             fail(stage.store, name, run_key, _removed(name), now, None)
     try:
         return launch_batch(stage, message.batch_id, known, now)
-    except RetryableError as error:
-        if isinstance(error, Conflict):
-            raise
-        # Messages that come back in the same minute are one, or each double would breed more of them.
-        queue.send(RUNS, encode(message), f"{message.batch_id}:{minute_of(now + BUSY_DELAY)}", BUSY_DELAY)
-        return None
     except PermanentError as error:
         for name, run_key in known:
+            run = stage.store.run(name, run_key)
+            if run is None or run.state is not RunState.BEGUN or run.batch_id != message.batch_id:
+                # Another delivery launched it, or it is of another batch by now.
+                continue
             cause = RunError(error.code, error.kind, f"Pipeline {name}: {error.message}", error.remedy)
             fail(stage.store, name, run_key, cause, now, stage.pipelines[name])
         return None
@@ -106,20 +102,51 @@ def launch_batch(stage: Stage, batch_id: str, runs: Sequence[tuple[str, str]], n
     Raises RetryableError `launch.busy` while a connection has no room for it.
     """
     orders: list[RunOrder] = []
+    launched: list[str | None] = []
     for name, run_key in runs:
         found = stage.store.run(name, run_key)
         if found is None or not found.state.is_open or found.batch_id != batch_id:
             continue
+        if found.state is RunState.LAUNCHED:
+            launched.append(found.launch_id)
         orders.append(make_order(stage.pipelines[name], found, stage.store.load(name).record))
-    if not orders:
-        return None
+    if len(launched) == len(orders):
+        # Nothing is left to launch: another delivery did it, and recorded it.
+        return launched[0] if launched else None
     used = sorted({name for order in orders for name in order.pipeline.connections})
     connections = {name: hold(stage.store, stage.connections[name], batch_id, orders) for name in used}
     manifest = stage.folder.write_manifest(make_manifest(batch_id, orders, connections, audit=stage.audit))
+    orders = _of_manifest(stage, batch_id, orders)
+    if not orders:
+        return None
     launch_id = stage.launcher.launch(batch_id, manifest, orders[0].pipeline.compute)
     for order in orders:
         mark_launched(stage.store, order.pipeline.pipeline_id, order.run_key, launch_id, now)
     return launch_id
+
+
+def _of_manifest(stage: Stage, batch_id: str, orders: Sequence[RunOrder]) -> list[RunOrder]:
+    """The orders that the batch's manifest holds; the other runs get a batch of their own, which is sent by R9.
+
+    A batch's id is made of all runs that were to begin. Where one of them could not and began later, by a message that
+    came twice or an instance that was slow, the first ones' manifest is written and never changes.
+    """
+    written = stage.folder.read_manifest(batch_id)
+    members = {order.run_key for order in written.runs} if written is not None else set[str]()
+    for order in orders:
+        if order.run_key not in members:
+            _move(stage.store, order.pipeline.pipeline_id, order.run_key, batch_id)
+    return [order for order in orders if order.run_key in members]
+
+
+def _move(store: StateStore, pipeline_id: str, run_key: str, batch_id: str) -> None:
+    def decide(record: PipelineRecord) -> tuple[PipelineRecord, tuple[RunRecord, ...]]:
+        run = store.run(pipeline_id, run_key)
+        if run is None or run.state is not RunState.BEGUN or run.batch_id != batch_id:
+            return record, ()
+        return record, (replace(run, batch_id=make_batch_id([run_key])),)
+
+    update(store, pipeline_id, decide)
 
 
 def mark_launched(store: StateStore, pipeline_id: str, run_key: str, launch_id: str, now: datetime) -> None:
@@ -143,22 +170,27 @@ def hold(store: StateStore, connection: Connection, batch_id: str, orders: Seque
     limit = connection.max_concurrent
     if limit is None:
         return connection
-    stored = store.load_connection(connection.name)
-    mine = next((one for one in stored.record.holders if one.batch_id == batch_id), None)
-    if mine is not None:
-        return replace(connection, max_concurrent=mine.weight)
     members = tuple(
         (order.pipeline.pipeline_id, order.run_key) for order in orders if connection.name in order.pipeline.connections
     )
-    others = tuple(one for one in stored.record.holders if _is_open(store, one))
-    room = limit - sum(one.weight for one in others)
-    if room < 1:
-        raise RetryableError(
-            "launch.busy", f"Connection {connection.name} serves {limit} runs already.", "The batch waits."
-        )
-    holder = Holder(batch_id, members, min(room, len(members)))
-    store.save_connection(stored, replace(stored.record, holders=(*others, holder)))
-    return replace(connection, max_concurrent=holder.weight)
+    for _ in range(TRIES):
+        stored = store.load_connection(connection.name)
+        mine = next((one for one in stored.record.holders if one.batch_id == batch_id), None)
+        if mine is not None:
+            return replace(connection, max_concurrent=mine.weight)
+        others = tuple(one for one in stored.record.holders if _is_open(store, one))
+        room = limit - sum(one.weight for one in others)
+        if room < 1:
+            raise RetryableError(
+                "launch.busy", f"Connection {connection.name} serves {limit} runs already.", "The batch waits."
+            )
+        holder = Holder(batch_id, members, min(room, len(members)))
+        try:
+            store.save_connection(stored, replace(stored.record, holders=(*others, holder)))
+        except Conflict:
+            continue
+        return replace(connection, max_concurrent=holder.weight)
+    raise Conflict(connection.name)
 
 
 def _is_open(store: StateStore, holder: Holder) -> bool:

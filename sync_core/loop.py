@@ -63,11 +63,15 @@ class Loop:
         """Handle one message of each queue. Returns how many there were."""
         found = 0
         for name in QUEUES:
-            message = self.plane.queue.receive(name)
-            if message is not None:
-                found += 1
-                self._handle(message)
+            found += attempt(name, lambda name=name: self._take(name)) or 0
         return found
+
+    def _take(self, name: str) -> int:
+        message = self.plane.queue.receive(name)
+        if message is None:
+            return 0
+        self._handle(message)
+        return 1
 
     def _handle(self, message: Message) -> None:
         try:
@@ -84,11 +88,12 @@ class Loop:
             self.plane.queue.complete(message)
 
 
-def attempt(name: str, call: Callable[[], object]) -> None:
-    """A timer's failure is told and does not end the loop: the next call does what this one did not."""
+def attempt[T](name: str, call: Callable[[], T]) -> T | None:
+    """A failure is told and does not end the loop: the next call does what this one did not. None when it failed."""
     try:
-        call()
+        return call()
     except SyncError as error:
         LOG.warning("%s: %s", name, error)
     except Exception:
         LOG.exception("%s failed", name)
+    return None

@@ -110,7 +110,8 @@ def cancel(
     update(store, pipeline_id, decide)
     if closed is None:
         raise ConfigError("run.none", f"Pipeline {pipeline_id} has no open run.", f"See uds history {pipeline_id}.")
-    if closed.launch_id is not None and launcher.state(closed.launch_id).status is LaunchStatus.RUNNING:
+    # One that is not known to be launched may be launched at this moment.
+    if closed.launch_id is None or launcher.state(closed.launch_id).status is LaunchStatus.RUNNING:
         folder.ask_to_stop(closed.batch_id, closed.run_key)
     return store.run(pipeline_id, closed.run_key) or closed
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sync_core.batches import Batch, send_batch
 from sync_core.close import fail
 from sync_core.complete import complete_run, fail_by_ending
-from sync_core.domain.errors import RetryableError
+from sync_core.domain.errors import SyncError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import RunError, RunRecord, RunState
 from sync_core.launch import minute_of
@@ -33,33 +33,42 @@ def reconcile(
 ) -> list[RunRecord]:
     """Every open run is where it should be, or is brought there. Returns the runs that were closed.
 
-    One launch that cannot be looked up keeps no other from being looked up: the first such error is raised at the end.
+    One launch that cannot be looked up, or one message that cannot be sent, keeps no other from its due: the first such
+    error is raised at the end.
     """
     waiting: list[RunRecord] = []
     launched: list[RunRecord] = []
-    for run in open_runs(store, queue, sorted({*store.pipelines(), *pipelines})):
+    troubles: list[SyncError] = []
+    for run in open_runs(store, queue, sorted({*store.pipelines(), *pipelines}), troubles):
         if run.state is RunState.LAUNCHED:
             launched.append(run)
         elif run.pipeline_id not in paused and now >= (run.not_before or run.created_at + UNHEARD):
             waiting.append(run)
     for batch in _batches(waiting):
-        send_batch(queue, batch, again=minute_of(now))
+        try:
+            send_batch(queue, batch, again=minute_of(now))
+        except SyncError as error:
+            troubles.append(error)
     closed: list[RunRecord] = []
-    trouble: RetryableError | None = None
     for launch_id, runs in _by_launch(launched).items():
         try:
             closed += _look_up(store, folder, launcher, queue, pipelines, launch_id, runs, now)
-        except RetryableError as error:
-            trouble = trouble or error
-    if trouble is not None:
-        raise trouble
+        except SyncError as error:
+            troubles.append(error)
+    if troubles:
+        raise troubles[0]
     return closed
 
 
-def open_runs(store: StateStore, queue: Queue, pipeline_ids: Sequence[str]) -> Iterable[RunRecord]:
-    """The open run of each pipeline that has one; outboxes are sent on the way."""
+def open_runs(
+    store: StateStore, queue: Queue, pipeline_ids: Sequence[str], troubles: list[SyncError]
+) -> Iterable[RunRecord]:
+    """The open run of each pipeline that has one; outboxes are sent on the way, or why not is added to `troubles`."""
     for stored in store.load_many(pipeline_ids):
-        flush_outbox(store, queue, stored.record)
+        try:
+            flush_outbox(store, queue, stored.record)
+        except SyncError as error:
+            troubles.append(error)
         if stored.record.open_run is not None:
             run = store.run(stored.record.pipeline_id, stored.record.open_run)
             if run is not None and run.state.is_open:

@@ -52,13 +52,15 @@ def ask(pipeline_id: str, occasion: str, kind: RunKind, asked: Range | None, *, 
 
 
 def begin(record: PipelineRecord, asked: Asked, batch_id: str, now: datetime) -> tuple[PipelineRecord, RunRecord]:
-    """The record with its open run, and the run. Raises RetryableError when a run is open."""
+    """The record with its open run, and the run. Raises RetryableError when a run is open, or this one is passed."""
     if record.open_run is not None:
         raise RetryableError(
             "run.open",
             f"Pipeline {asked.pipeline_id} has an open run.",
             f"Wait for it, or look at it: uds history {asked.pipeline_id}.",
         )
+    if _is_passed(record, asked):
+        raise RetryableError("run.passed", f"Pipeline {asked.pipeline_id} has gone past {asked.occasion} already.")
     run = RunRecord(
         run_key=asked.run_key,
         pipeline_id=asked.pipeline_id,
@@ -83,6 +85,13 @@ def begin(record: PipelineRecord, asked: Asked, batch_id: str, now: datetime) ->
         consumed={**record.consumed, **asked.consumed},
         first_begun_at=record.first_begun_at or now,
     ), run
+
+
+def _is_passed(record: PipelineRecord, asked: Asked) -> bool:
+    """Whether a later slot, or later successes, were begun since an instance decided on these: it was slow."""
+    if asked.slot is not None:
+        return record.last_slot is not None and asked.slot <= record.last_slot
+    return any(count <= record.consumed.get(one, 0) for one, count in asked.consumed.items())
 
 
 def keep_pending(record: PipelineRecord, asked: Asked, now: datetime) -> PipelineRecord:

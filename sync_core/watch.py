@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -40,15 +40,19 @@ def watch(
     for stored in store.load_many(sorted(pipelines)):
         record = stored.record
         pipeline = pipelines[record.pipeline_id]
-        run = store.run(record.pipeline_id, record.open_run) if record.open_run else None
         silent = record.pipeline_id in paused
-        findings = look(pipeline, record, run, silent, now)
-        sent += _advance(store, queue, record, findings, pipeline.alerts, audience_of(pipeline), now)
-    letters = sum(len(queue.dead_letters(name)) for name in QUEUES)
+
+        def look_at(found: PipelineRecord, pipeline: Pipeline = pipeline, silent: bool = silent) -> Findings:
+            run = store.run(found.pipeline_id, found.open_run) if found.open_run else None
+            return look(pipeline, found, run, silent, now)
+
+        sent += _advance(store, queue, record, look_at, pipeline.alerts, audience_of(pipeline), now)
+
+    def look_for_letters(_: PipelineRecord) -> Findings:
+        return {Condition.DEAD_LETTERS: _dead(sum(len(queue.dead_letters(name)) for name in QUEUES))}
+
     record = store.load(CONTROL_PLANE).record
-    return sent + _advance(
-        store, queue, record, {Condition.DEAD_LETTERS: _dead(letters)}, AlertRules(), Audience(), now
-    )
+    return sent + _advance(store, queue, record, look_for_letters, AlertRules(), Audience(), now)
 
 
 def look(
@@ -142,23 +146,23 @@ def _advance(
     store: StateStore,
     queue: Queue,
     record: PipelineRecord,
-    findings: Findings,
+    look_at: Callable[[PipelineRecord], Findings],
     rules: AlertRules,
     audience: Audience,
     now: datetime,
 ) -> int:
-    """One conditional write when anything is to be told, decided anew on the record as it then is."""
+    """One conditional write when anything is to be told, looked at and decided anew on the record as it then is."""
 
     def decide(found: PipelineRecord) -> tuple[PipelineRecord, tuple[Row, ...]]:
         episodes, changed, notices = advance(
-            found.pipeline_id, found.episodes, findings, rules.repeat_every, audience, now
+            found.pipeline_id, found.episodes, look_at(found), rules.repeat_every, audience, now
         )
         if not changed:
             return found, ()
         return with_notices(replace(found, episodes=episodes), notices), changed
 
     before = record
-    if advance(record.pipeline_id, record.episodes, findings, rules.repeat_every, audience, now)[1]:
+    if decide(record)[1]:
         before, _ = update(store, record.pipeline_id, decide)
     return flush_outbox(store, queue, before)
 

@@ -107,6 +107,10 @@ class Proxy:
 
         self._rules.append(_Rule(which, times, fault))
 
+    def heal(self) -> None:
+        """Forget all faults."""
+        self._rules.clear()
+
     def count(self, which: Which = every) -> int:
         return sum(map(which, self.seen))
 
