@@ -86,7 +86,11 @@ def compile_catalog(config: Path, environments: Sequence[str | None], variables:
         faults.extend(_folder_faults(config, environment, variables))
         compiled.append(
             CompiledEnvironment(
-                environment, catalog.connections, catalog.channels, tuple(catalog.pipelines.values()), catalog.places
+                environment,
+                catalog.connections,
+                catalog.channels,
+                tuple(catalog.pipelines.values()),
+                {name: _portable(place, config) for name, place in catalog.places.items()},
             )
         )
     faults.extend(_variable_faults(config, recorder.asked))
@@ -133,6 +137,11 @@ def read_catalog(config: Path, environment: str | None, variables: Mapping[str, 
     return load_compiled(config, environment) if config.is_file() else load_catalog(config, environment, variables)
 
 
+def _portable(place: str, config: Path) -> str:
+    """`config/pipelines.yml:14`, wherever on this machine the folder lies."""
+    return (Path(config.name) / Path(place).relative_to(config)).as_posix()
+
+
 def _folder_faults(config: Path, environment: str | None, variables: Mapping[str, str]) -> Iterator[Fault]:
     """Relative folders: they would be taken from where this is compiled, and read somewhere else."""
     for node in Reader(config, environment, variables, []).read().connections.values():
@@ -162,7 +171,8 @@ def _refuse_secrets(document: Any, variables: Mapping[str, str]) -> None:
 
 
 def _names_secret(name: str) -> bool:
-    return name.upper().startswith("UDS_SECRET_") or is_secret_key(name)
+    # PWD and OLDPWD are the shell's folders.
+    return name.upper().startswith("UDS_SECRET_") or (is_secret_key(name) and name not in ("PWD", "OLDPWD"))
 
 
 def _texts(document: Any) -> Iterator[str]:

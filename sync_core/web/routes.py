@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import ConfigError, RetryableError, SyncError
+from sync_core.release import RELEASE
 
 LARGEST_BODY = 262_144
 """Bytes. A request names pipelines; it does not carry data."""
@@ -81,9 +82,9 @@ class Routes:
         raise _Refused(404, "http.path", "There is nothing at this path.", "See docs/running.md.")
 
     def health(self, _request: Request, _names: tuple[str, ...]) -> Answer:
-        """Whether the store answers."""
+        """Whether the store answers, and which release does; empty where it is not a package that runs."""
         next(iter(self._plane.store.load_many(["$health"])))
-        return Answer(200, {"status": "ok", "pipelines": len(self._plane.pipelines)})
+        return Answer(200, {"status": "ok", "release": RELEASE, "pipelines": len(self._plane.pipelines)})
 
     def submit(self, request: Request, _names: tuple[str, ...]) -> Answer:
         return Answer(202, self._plane.submit(_text(request)))
