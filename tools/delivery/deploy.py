@@ -10,7 +10,7 @@ from pathlib import Path
 from tools.delivery.commands import ROOT, Stopped, ask, main, require_programs, require_variables, run, say
 from tools.delivery.history import History
 from tools.delivery.release import DIRTY, Release, read_release
-from tools.delivery.target import Target, launchable
+from tools.delivery.target import NEEDED, Target, launchable
 
 CONFIG = "config/compiled.json"
 TO_PROVISION = ("AZURE_SUBSCRIPTION_ID", "AZURE_LOCATION", "DATABRICKS_HOST")
@@ -48,11 +48,21 @@ def provision(environment: str, variables: Mapping[str, str]) -> dict[str, str]:
     """Make or change the resources with azd. Returns the variables, those that the templates put out among them."""
     require_programs("azd")
     require_variables(variables, TO_PROVISION)
-    run("azd", "provision", "--environment", environment, "--no-prompt", environment={"AZURE_ENV_NAME": environment})
+    kept = settings_to_keep(environment, variables)
+    given = {**kept, "AZURE_ENV_NAME": environment}
+    run("azd", "provision", "--environment", environment, "--no-prompt", environment=given)
     values = ask("azd", "env", "get-values", "--environment", environment)
     pairs = [line.partition("=") for line in values.splitlines() if "=" in line]
     found = {name.strip(): value.strip().strip('"') for name, _, value in pairs}
     return found | {name: value for name, value in variables.items() if value}
+
+
+def settings_to_keep(environment: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a running app that are a deployment's: the templates write all of them, and take these as they are."""
+    if not all(variables.get(name) for name in NEEDED):
+        return {}
+    settings = Target.read(environment, variables).settings()
+    return {name: settings[name] for name in ("UDS_DATABRICKS_JOBS", "UDS_RELEASE") if settings.get(name)}
 
 
 def work() -> None:
@@ -60,7 +70,12 @@ def work() -> None:
     parser = argparse.ArgumentParser(prog="tools/deploy", description="Put a release into an environment.")
     parser.add_argument("environment", help="dev, test or prod")
     parser.add_argument("--from", dest="folder", type=Path, default=ROOT / "dist", help="the release's folder (dist)")
-    parser.add_argument("--provision", action="store_true", help="first make or change the Azure resources with azd")
+    parser.add_argument(
+        "--provision",
+        action="store_true",
+        default=os.environ.get("UDS_PROVISION") == "true",
+        help="first make or change the Azure resources with azd",
+    )
     asked = parser.parse_args()
     release = read_release(asked.folder)
     check(asked.environment, release)
