@@ -282,7 +282,7 @@ def test_provisioning_comes_first_and_its_outputs_are_used(cloud: Cloud) -> None
     assert calls[:2] == ["azd provision", "azd env get-values"]
     assert first_of_each(calls) == list(STEPS)
     said = cloud.fail(
-        "deploy", "dev", "--from", folder, "--provision", **unset, **place, UDS_TESTS_FAIL="azd provision"
+        "deploy", "dev", "--from", folder, "--provision", given={**unset, **place, "UDS_TESTS_FAIL": "azd provision"}
     )
     assert "tools/deploy: azd provision" in said
     assert cloud.calls() == ["azd provision"]
