@@ -273,7 +273,7 @@ def test_provisioning_comes_first_and_its_outputs_are_used(cloud: Cloud) -> None
     outputs = [f'{name}="{value}"' for name, value in VARIABLES.items() if name != "DATABRICKS_HOST"]
     (cloud.folder / "state/outputs").write_text("\n".join(outputs))
     folder = cloud.release(A)
-    unset = dict.fromkeys(("AZURE_RESOURCE_GROUP", "AZURE_FUNCTION_APP_NAME", "AZURE_TABLES_URL"), "")
+    unset: dict[str, str] = dict.fromkeys(("AZURE_RESOURCE_GROUP", "AZURE_FUNCTION_APP_NAME", "AZURE_TABLES_URL"), "")
     said = cloud.fail("deploy", "dev", "--from", folder, "--provision", status=2, given=unset)
     assert "These variables are not set: AZURE_SUBSCRIPTION_ID, AZURE_LOCATION." in said
     place = {"AZURE_SUBSCRIPTION_ID": "s", "AZURE_LOCATION": "northeurope"}
