@@ -35,8 +35,7 @@ class Deployments:
 
         Raises Stopped when there is none.
         """
-        half_done = self.healthy[-1:] != (self.attempted,)
-        earlier = self.healthy if half_done else tuple(name for name in self.healthy if name != self.attempted)
+        earlier = [name for name in self.healthy if name != self.attempted]
         if not earlier:
             raise Stopped(f"There is no release before {self.attempted or 'the first'} in this environment.")
         return earlier[-1]
