@@ -41,7 +41,7 @@ async def answer(request: func.HttpRequest, path: str) -> func.HttpResponse:
     who = headers.get("x-ms-client-principal-name", "")
     asked = Request(request.method, path, dict(request.params), headers, request.get_body(), who)
     found: Answer = await asyncio.to_thread(Routes(service().plane, service().webhook_login).answer, asked)
-    return func.HttpResponse(found.text, status_code=found.status, mimetype="application/json")
+    return func.HttpResponse(found.text, headers=found.headers, status_code=found.status, mimetype=found.content_type)
 
 
 @app.timer_trigger("timer", schedule="0 * * * * *", use_monitor=True)

@@ -99,14 +99,13 @@ def backoff(attempt: int) -> timedelta:
 
 
 def addressees(notice: Notice, channels: Mapping[str, Channel]) -> tuple[str, ...]:
-    """The channels it names; when it names none, all those whose conditions match."""
-    if notice.channels:
-        return tuple(dict.fromkeys(notice.channels))
-    return tuple(
-        name
-        for name, channel in channels.items()
-        if not channel.conditions or notice.condition.value in channel.conditions
-    )
+    """Of the channels it names, or of all when it names none, those whose conditions match, and those nobody knows."""
+
+    def matches(name: str) -> bool:
+        conditions = channels[name].conditions if name in channels else ()
+        return not conditions or notice.condition.value in conditions
+
+    return tuple(name for name in dict.fromkeys(notice.channels or channels) if matches(name))
 
 
 def deliver(

@@ -5,7 +5,7 @@ Each door reads the clock once and calls one flow. Functions and `uds up` both c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,7 @@ from sync_core.domain.watermark import Watermark
 from sync_core.launch import Stage, launch
 from sync_core.messages import (
     COMPLETIONS,
+    QUEUES,
     REQUESTS,
     CompletionHint,
     SyncRequest,
@@ -110,14 +111,14 @@ class ControlPlane:
 
     def cancel(self, pipeline_id: str, who: str, reason: str) -> RunRecord:
         """Stop the open run and give it up."""
-        name = self._one(pipeline_id)
+        name = self.one(pipeline_id)
         return operate.cancel(self.store, self.folder, self.launcher, name, who, reason, self.now())
 
     def retry(self, pipeline_id: str, run_key: str | None, who: str, reason: str) -> Asked:
         """Run once more what a run was to do."""
         now = self.now()
-        asked = operate.run_again(self.store, self._one(pipeline_id), run_key, who, reason, now)
-        request(self.store, self.queue, [asked], self.pipelines, self.paused(), now)
+        asked = operate.run_again(self.store, self.one(pipeline_id), run_key, who, reason, now)
+        request(self.store, self.queue, [asked], self.pipelines, self.paused([asked.pipeline_id]), now)
         return asked
 
     def pause(self, name: str, who: str, reason: str, *, connection: bool = False) -> None:
@@ -125,21 +126,35 @@ class ControlPlane:
         if connection:
             operate.pause_connection(self.store, self._connection(name), who, reason, self.now())
         else:
-            operate.pause_pipeline(self.store, self._one(name), who, reason, self.now())
+            operate.pause_pipeline(self.store, self.one(name), who, reason, self.now())
 
     def resume(self, name: str, who: str, reason: str, *, connection: bool = False) -> None:
         """Go on."""
         if connection:
             operate.resume_connection(self.store, self._connection(name), who, reason, self.now())
         else:
-            operate.resume_pipeline(self.store, self._one(name), who, reason, self.now())
+            operate.resume_pipeline(self.store, self.one(name), who, reason, self.now())
+
+    def send_again(self, queue: str, key: str) -> int:
+        """Give what was put aside back to its queue. Raises ConfigError when nothing is there under this key."""
+        found = self.queue.send_again(queue, key) if queue in QUEUES else 0
+        if not found:
+            raise ConfigError(
+                "dead_letter.none",
+                f"No message of queue {queue[:100]} was put aside under key {key[:200]}.",
+                "uds dead-letters shows those that were, each as QUEUE/KEY.",
+            )
+        return found
 
     # ---- what is shown
 
-    def paused(self) -> frozenset[str]:
-        """Pipelines that nothing is begun of."""
-        records = {one.record.pipeline_id: one.record for one in self.store.load_many(sorted(self.pipelines))}
-        return paused_pipelines(self.store, self.pipelines, records, self.connections)
+    def paused(self, names: Iterable[str] | None = None) -> frozenset[str]:
+        """Of these pipelines, or of all, those that nothing is begun of."""
+        looked_at = sorted(self.pipelines if names is None else set(names))
+        records = {one.record.pipeline_id: one.record for one in self.store.load_many(looked_at)}
+        pipelines = {name: self.pipelines[name] for name in looked_at}
+        connections = {name for pipeline in pipelines.values() for name in pipeline.connections}
+        return paused_pipelines(self.store, pipelines, records, connections)
 
     def running(self) -> Iterator[RunRecord]:
         """Runs that were launched and are open."""
@@ -150,7 +165,7 @@ class ControlPlane:
 
     def pipeline_status(self, pipeline_id: str, runs: int = 10) -> dict[str, Any]:
         """One pipeline's record and latest runs, as JSON takes it. Raises ConfigError for an unknown name."""
-        name = self._one(pipeline_id)
+        name = self.one(pipeline_id)
         record = self.store.load(name).record
         return {
             **summary(record, self.pipelines[name]),
@@ -165,7 +180,7 @@ class ControlPlane:
 
     def run_status(self, pipeline_id: str, run_key: str) -> dict[str, Any]:
         """One run. Raises ConfigError when there is none."""
-        run = self.store.run(self._one(pipeline_id), run_key)
+        run = self.store.run(self.one(pipeline_id), run_key)
         if run is None:
             raise ConfigError("run.none", f"Pipeline {pipeline_id} has no run {run_key[:64]}.", "See its runs.")
         return dict(to_json(run))
@@ -176,7 +191,9 @@ class ControlPlane:
         return Stage(self.store, self.folder, self.launcher, self.pipelines, self.connections, self.audit)
 
     def _request(self, asked: SyncRequest) -> None:
-        request(self.store, self.queue, self._asked(asked), self.pipelines, self.paused(), self.now())
+        named = self._asked(asked)
+        paused = self.paused(one.pipeline_id for one in named)
+        request(self.store, self.queue, named, self.pipelines, paused, self.now())
 
     def _asked(self, asked: SyncRequest) -> list[Asked]:
         """One for each pipeline that the request names. Raises ConfigError."""
@@ -185,7 +202,8 @@ class ControlPlane:
             for one in self.select(asked.pipelines)
         ]
 
-    def _one(self, name: str) -> str:
+    def one(self, name: str) -> str:
+        """The id of a pipeline. Raises ConfigError that names the nearest when there is none."""
         if name not in self.pipelines:
             self.select([name])
             raise ConfigError("call.wrong", f"{name} is not the id of one pipeline.", "Name one.")

@@ -260,6 +260,13 @@ class Queue(Protocol):
         """What was put aside, oldest first, at most 100."""
         ...
 
+    def send_again(self, queue: str, key: str) -> int:
+        """Give what was put aside under this key back to its queue, as if it were new. Returns how many there were.
+
+        Killed in it and called again, it may deliver one twice, and loses none.
+        """
+        ...
+
 
 class Secrets(Protocol):
     """Resolves references where the control plane itself needs a secret: to sign alerts, to check a webhook."""

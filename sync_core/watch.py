@@ -101,7 +101,7 @@ def _long_running(pipeline: Pipeline, run: RunRecord | None, now: datetime) -> F
         Condition.LONG_RUNNING,
         f"Pipeline {pipeline.pipeline_id} has been running since {run.launched_at:%Y-%m-%d %H:%M} UTC, "
         f"longer than {_duration(limit)}.",
-        f"Look at the launch {run.launch_id}, or cancel it: uds cancel {pipeline.pipeline_id}.",
+        f"Look at the launch {run.launch_id}, or cancel it: uds cancel {pipeline.pipeline_id} --reason WHY.",
     )
 
 

@@ -24,7 +24,7 @@ from azure.servicebus import (
 from azure.servicebus.amqp import AmqpMessageBodyType
 
 from sync_core.adapters.service_bus_links import VOID, HeldMessages, Link
-from sync_core.domain.errors import PermanentError
+from sync_core.domain.errors import PermanentError, SyncError
 from sync_core.ports import Message
 
 REJECTED = "sync-rejected"
@@ -172,6 +172,14 @@ class ServiceBusQueue:
         found += rejected.values()
         return [message for _at, message in sorted(found, key=_age)][:MOST_DEAD_LETTERS]
 
+    def send_again(self, queue: str, key: str) -> int:
+        def rejected(one: ServiceBusReceivedMessage) -> bool:
+            return _property(one, "queue") == queue and _property(one, "key") == key
+
+        return self._take_back(
+            queue, queue, ServiceBusSubQueue.DEAD_LETTER, lambda one: str(one.message_id or "") == key
+        ) + self._take_back(queue, REJECTED, None, rejected)
+
     def close(self) -> None:
         """Give back what is held and close every connection."""
         with self._lock:
@@ -182,6 +190,43 @@ class ServiceBusQueue:
         for link in links:
             link.close()
         self._client.close()
+
+    def _take_back(
+        self,
+        queue: str,
+        source: str,
+        part: ServiceBusSubQueue | None,
+        wanted: Callable[[ServiceBusReceivedMessage], bool],
+    ) -> int:
+        """Send what is wanted, then complete it where it lies. The service hands out no message by its number: what
+        comes before the wanted one is held and given back."""
+        left = len(self._peek(source, part, wanted))
+        if not left:
+            return 0
+        sent = 0
+        link = Link(source, RECEIVER, lambda: self._client.get_queue_receiver(source, sub_queue=part))
+        held: list[ServiceBusReceivedMessage] = []
+        try:
+            while sent < left:
+                page = link.use(lambda receiver: receiver.receive_messages(MOST_DEAD_LETTERS, max_wait_time=self._wait))
+                if not page:
+                    break
+                for one in page:
+                    if sent == left or not wanted(one):
+                        held.append(one)
+                        continue
+                    # Its old key may still be remembered, and the service would drop it in silence.
+                    again = hashlib.sha256(f"{source}\0{one.message_id}\0{one.sequence_number}".encode()).hexdigest()
+                    body = _body(one)
+                    self.send(queue, body, again)
+                    link.use(lambda receiver, one=one: receiver.complete_message(one))
+                    sent += 1
+        finally:
+            with contextlib.suppress(SyncError, *VOID):
+                for one in held:
+                    link.use(lambda receiver, one=one: receiver.abandon_message(one))
+            link.close()
+        return sent
 
     def _send(self, queue: str, make: Callable[[], ServiceBusMessage]) -> None:
         """A message is made for each try: its id is what makes the second one harmless."""

@@ -91,6 +91,13 @@ class SqliteQueue:
         with self._file.transaction() as database:
             return [_message(row) for row in database.execute(statement, (queue, MOST_DEAD_LETTERS)).fetchall()]
 
+    def send_again(self, queue: str, key: str) -> int:
+        statement = (
+            "UPDATE messages SET dead = NULL, deliveries = 0, due = ? WHERE queue = ? AND key = ? AND dead IS NOT NULL"
+        )
+        with self._file.transaction() as database:
+            return database.execute(statement, (self._now().timestamp(), queue, key)).rowcount
+
     def _end(self, statement: str, *values: str | float) -> None:
         """Act on the message that still carries this receipt; a receipt is void once the message went to another."""
         with self._file.transaction() as database:

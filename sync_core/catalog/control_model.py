@@ -118,4 +118,4 @@ class ChannelEntry(Section):
     """Name of the secret in its scope: the key `whsec_…` that signs a webhook, or the whole Apprise address."""
 
     conditions: Conditions | None = None
-    """Which alerts go there of the pipelines that name no `channels`. Without it all of them."""
+    """Which alerts go there. Without it all of them."""

@@ -319,7 +319,7 @@ class PipelineEntry(Section):
     """Whom its alerts name: a team or a person."""
 
     channels: Names | None = None
-    """Names of the channels its alerts go to, all of them. Without it those channels whose `conditions` match."""
+    """Names of the channels its alerts go to, each those that match its `conditions`. Without it every channel."""
 
 
 class TableEntry(PipelineEntry):

@@ -91,8 +91,8 @@ def configuration_page() -> str:
     parts.append(_section("pipelines[].schedule", ScheduleEntry))
     parts.append(_section("pipelines[].retry", RetryEntry))
     parts.append(_section("pipelines[].alerts", AlertsEntry))
-    parts.append("### `pipelines[].transformations[]`\n\nA list; each entry is one of these, applied in order.\n")
-    parts.extend(_section(f"type: {step.__name__.removesuffix('Entry').lower()}", step, level=4) for step in _STEPS)
+    parts.append("## `pipelines[].transformations[]`\n\nA list; each entry is one of these, applied in order.\n")
+    parts.extend(_section(f"type: {step.__name__.removesuffix('Entry').lower()}", step, level=3) for step in _STEPS)
     parts.append(_section("pipelines[].tables", PipelineItem, only=("tables",)))
     parts.append(_section("pipelines[].tables[]", TableEntry, only=("name",)))
     parts.append(_rest())
@@ -104,7 +104,7 @@ def _rest() -> str:
     return _REST.replace("CONDITIONS.", f"Conditions are\n  {words}.")
 
 
-def _section(title: str, model: type[BaseModel], level: int = 3, only: tuple[str, ...] = ()) -> str:
+def _section(title: str, model: type[BaseModel], level: int = 2, only: tuple[str, ...] = ()) -> str:
     schema = model.model_json_schema()
     lines = [f"{'#' * level} `{title}`", "", *([] if only else [" ".join((model.__doc__ or "").split()), ""])]
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
@@ -241,8 +241,8 @@ _REST = """\
 
 ## Alerts
 
-- Alerts go to the `channels` that the pipeline names; one that names none is told on every channel whose
-  `conditions` match. CONDITIONS.
+- Alerts go to the `channels` that the pipeline names, or to every channel when it names none; to each of them those
+  that match its `conditions`. CONDITIONS.
 - A channel's secret is named as a connection's is. For a `webhook` it is the key `whsec_…` by which the receiver
   checks the signature; for `apprise` the whole address, which holds its own password.
 - The `url` of a webhook is https; plain http is for a receiver on this machine.

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn, Protocol, runtime_checkable
 
 import typer
 
-from sync_core.cli import demo, init, operate, plan, run, schema, status, up, validate, watermark
+from sync_core.cli import demo, explain, init, operate, plan, run, schema, status, up, validate, watermark
 from sync_core.cli.compile import compile_configuration
 from sync_core.cli.options import move_options
 from sync_core.cli.output import exit_status, print_error
@@ -47,6 +47,7 @@ app.command("resume")(operate.resume)
 app.command("cancel")(operate.cancel)
 app.command("retry")(operate.retry)
 app.command("dead-letters")(operate.dead_letters)
+app.command("explain")(explain.explain)
 app.add_typer(watermark.commands, name="watermark")
 
 

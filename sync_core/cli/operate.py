@@ -83,13 +83,20 @@ def retry(
 
 
 def dead_letters(
+    send_again: Annotated[
+        str | None, typer.Option(metavar="QUEUE/KEY", help="Give this one back to its queue, its cause being mended.")
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     state: StateOption = DEFAULT_STATE,
     environment: EnvironmentOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the messages that were put aside, with the reason of each."""
+    """Show the messages that were put aside, with the reason of each; or send one again."""
     plane: ControlPlane = open_service(config, state, environment).plane
+    if send_again is not None:
+        queue, _, key = send_again.partition("/")
+        _do(lambda: plane.send_again(queue, key), send_again, "sent again", as_json)
+        return
     found = [message for queue in QUEUES for message in plane.queue.dead_letters(queue)]
     if as_json:
         print_json(
@@ -101,7 +108,7 @@ def dead_letters(
         )
         return
     for one in found:
-        print(f"{one.queue}  {one.key}: {one.dead}\n  {one.body[:300]}")
+        print(f"{one.queue}/{one.key}\n  {one.dead}\n  {one.body[:300]}")
     if not found:
         print("No message was put aside.")
 

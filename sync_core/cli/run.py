@@ -22,12 +22,12 @@ from sync_core.cli.options import (
 )
 from sync_core.cli.output import make_console, print_json
 from sync_core.cli.progress import show_progress
-from sync_core.cli.words import result_text, took
 from sync_core.domain.codec import to_json
 from sync_core.domain.errors import ConfigError, SyncError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import Outcome, Range, RunKind, RunResult
 from sync_core.domain.watermark import Watermark
+from sync_core.words import result_text, took
 
 STYLES = {
     Outcome.SUCCEEDED: "green",

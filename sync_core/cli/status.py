@@ -22,12 +22,12 @@ from sync_core.cli.options import (
     StateOption,
 )
 from sync_core.cli.output import make_console, print_json, print_table
-from sync_core.cli.words import ago, duration, is_told, result_text, rows_text, took
 from sync_core.domain.codec import to_json
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import RunRecord, RunState
 from sync_core.domain.watermark import CursorType, Watermark
 from sync_core.ports import LaunchStatus
+from sync_core.words import ago, duration, is_told, result_text, rows_text, took
 
 STYLES = {
     "succeeded": "green",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import signal
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, override
 
 import typer
 
@@ -20,6 +21,8 @@ from sync_core.domain.errors import PermanentError
 from sync_core.loop import Intervals, Loop
 from sync_core.web.routes import Routes
 from sync_core.web.server import make_server
+
+ALERTS = "sync_core.alert_delivery"
 
 
 def up(
@@ -32,13 +35,44 @@ def up(
     """Run schedules, requests, alerts and HTTP on this machine until Ctrl-C, with Spark kept warm."""
     catalog = open_catalog(config, environment)
     with alone(state):
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-        logging.getLogger("uds.control").setLevel(logging.INFO)
+        show_log()
         service = build_service(open_settings(state), catalog)
         try:
             serve(service, port, Intervals(tick=tick), len(catalog.pipelines))
         finally:
             service.close()
+
+
+class Sentences(logging.Formatter):
+    """What the control plane logs in structure, as a sentence for the screen."""
+
+    @override
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.name == ALERTS:
+            record.message = _sentence(json.loads(record.message))
+        return super().formatMessage(record)
+
+
+def show_log() -> None:
+    """Warnings and the loop's own lines, on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Sentences("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for name in ("uds.control", ALERTS):
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def _sentence(told: dict[str, Any]) -> str:
+    match told["event"]:
+        case "alert.without_channel":
+            notice = told["notice"]
+            return f"alert {notice['phase']}: {notice['message']} (No channel of connections.yml takes it.)"
+        case "alert.delivered":
+            return f"an alert of {told['pipeline_id']} was delivered to {told['channel']}"
+        case "alert.delayed":
+            return f"an alert of {told['pipeline_id']} goes to {told['channel']} later: {told['reason']}"
+        case _:
+            return f"an alert of {told['pipeline_id']} was put aside: {told['reason']}"
 
 
 def serve(service: Service, port: int, intervals: Intervals, pipelines: int) -> None:

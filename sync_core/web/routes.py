@@ -14,9 +14,12 @@ from typing import Any, cast
 from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import ConfigError, RetryableError, SyncError
 from sync_core.release import RELEASE
+from sync_core.web.page import pipeline_page, pipelines_page
 
 LARGEST_BODY = 262_144
 """Bytes. A request names pipelines; it does not carry data."""
+
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,24 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, and a document that becomes JSON."""
+    """Status, and a document that becomes JSON, or the text of an HTML page."""
 
     status: int
-    document: Mapping[str, Any]
+    document: Mapping[str, Any] | str
 
     @property
     def text(self) -> str:
-        return json.dumps(self.document, indent=1, default=str)
+        return self.document if isinstance(self.document, str) else json.dumps(self.document, indent=1, default=str)
+
+    @property
+    def content_type(self) -> str:
+        return "text/html" if isinstance(self.document, str) else "application/json"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """A page may load nothing and stand in nobody's frame; no answer may be kept, for the next one differs."""
+        kept = {"cache-control": "no-store", "x-content-type-options": "nosniff", "vary": "accept"}
+        return kept | ({"content-security-policy": PAGE_POLICY} if isinstance(self.document, str) else {})
 
 
 Door = Callable[["Routes", Request, tuple[str, ...]], Answer]
@@ -89,14 +102,17 @@ class Routes:
     def submit(self, request: Request, _names: tuple[str, ...]) -> Answer:
         return Answer(202, self._plane.submit(_text(request)))
 
-    def pipelines(self, _request: Request, _names: tuple[str, ...]) -> Answer:
-        return Answer(200, self._plane.all_status())
+    def pipelines(self, request: Request, _names: tuple[str, ...]) -> Answer:
+        """A browser gets the status page, everybody else JSON."""
+        if not _is_browser(request):
+            return Answer(200, self._plane.all_status())
+        return Answer(200, pipelines_page(self._plane, _count(request, "page", 1)))
 
     def pipeline(self, request: Request, names: tuple[str, ...]) -> Answer:
-        limit = request.query.get("runs", "10")
-        if not re.fullmatch(r"[1-9][0-9]{0,2}", limit):
-            raise ConfigError("call.wrong", "runs must be a number from 1 to 999.", "Write ?runs=20.")
-        return Answer(200, self._plane.pipeline_status(names[0], int(limit)))
+        limit = _count(request, "runs", 10)
+        if _is_browser(request):
+            return Answer(200, pipeline_page(self._plane, names[0], limit))
+        return Answer(200, self._plane.pipeline_status(names[0], limit))
 
     def run(self, _request: Request, names: tuple[str, ...]) -> Answer:
         return Answer(200, self._plane.run_status(*names))
@@ -150,6 +166,17 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], Door], ...] = (
     ("POST", re.compile(f"/(pipelines|connections)/{_NAME}/(pause|resume|cancel|retry)"), Routes.operate),
     ("POST", re.compile("/webhooks/databricks"), Routes.webhook),
 )
+
+
+def _is_browser(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "")
+
+
+def _count(request: Request, name: str, otherwise: int) -> int:
+    given = request.query.get(name, str(otherwise))
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", given):
+        raise ConfigError("call.wrong", f"{name} must be a number from 1 to 999.", f"Write ?{name}=20.")
+    return int(given)
 
 
 class _Refused(Exception):

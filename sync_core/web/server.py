@@ -32,7 +32,9 @@ def make_server(routes: Routes, port: int) -> ThreadingHTTPServer:
             answer = self._refusal() or routes.answer(self._request())
             body = answer.text.encode()
             self.send_response(answer.status)
-            self.send_header("content-type", "application/json")
+            self.send_header("content-type", f"{answer.content_type}; charset=utf-8")
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(body)))
             if answer.status >= 400:
                 # The body may not have been read: nothing after it can be understood.

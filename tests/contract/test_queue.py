@@ -223,6 +223,35 @@ def test_dead_letters_are_the_oldest_hundred_of_both_kinds(case: Case) -> None:
     assert [one.body for one in dead] == ["first", *(str(number) for number in range(99))]
 
 
+def test_what_was_put_aside_is_sent_again_and_nothing_else(case: Case) -> None:
+    for key in ("a", "b"):
+        case.queue.send(case.name, key.upper(), key)
+    for _ in range(2):
+        case.queue.dead_letter(case.receive(), "The channel is gone.")
+    case.queue.reject(case.name, "C", "c", "The channel is gone.")
+    case.queue.reject(case.other, "C", "c", "It is wrong.")
+    assert case.queue.send_again(case.name, "b") == 1
+    assert case.queue.send_again(case.name, "c") == 1
+    assert sorted(case.bodies(2)) == ["B", "C"]
+    assert case.queue.send_again(case.name, "b") == 0
+    assert case.queue.send_again(case.name, "unknown") == 0
+    assert [one.body for one in case.queue.dead_letters(case.name)] == ["A"]
+    assert [one.dead for one in case.queue.dead_letters(case.other)] == ["It is wrong."]
+
+
+def test_a_message_sent_again_may_be_put_aside_again(case: Case) -> None:
+    case.queue.send(case.name, "A", "a")
+    case.queue.dead_letter(case.receive(), "It is gone.")
+    assert case.queue.send_again(case.name, "a") == 1
+    again = case.receive()
+    assert (again.body, again.deliveries) == ("A", 1)
+    case.queue.dead_letter(again, "Still gone.")
+    (dead,) = case.queue.dead_letters(case.name)
+    assert (dead.body, dead.dead) == ("A", "Still gone.")
+    assert case.queue.send_again(case.name, dead.key) == 1
+    assert case.bodies(1) == ["A"]
+
+
 def test_text_survives_and_long_keys_and_reasons_fit(case: Case) -> None:
     key, body = uuid.uuid4().hex * 4, '{"name": "Ærø 😀\\n"}'
     case.queue.send(case.name, body, key)

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sync_core.adapters.sqlite_queue import SqliteQueue
 from tests.support.signed_receiver import SECRET, SignedReceiver
 
 CONFIG = """connections:
@@ -131,6 +132,8 @@ def test_p25_a_failure_is_told_signed_and_its_recovery_too(up: Up, folder: Path,
     failed = up.wait_for_state("items", "failed")
     assert failed["alerts"][0]["condition"] == "failed"
     assert receiver.wait_for(1) == [("sync.alert.raised", "items")]
+    while "an alert of items was delivered to ops" not in (folder / "up.log").read_text():
+        threading.Event().wait(0.02)
     (folder / "how").write_text("")
     up.http.post("/pipelines/items/retry", json={"reason": "it is mended"}).raise_for_status()
     up.wait_for_state("items", "succeeded", runs=2)
@@ -205,3 +208,23 @@ def test_a_wrong_call_is_answered_clearly(
     answer = up.http.request(method, path, content=content, headers=sent)
     assert (answer.status_code, said in answer.text) == (status, True), answer.text
     assert set(answer.json()["error"]) == {"code", "message", "remedy"}
+
+
+def uds(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sync_core.cli", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=ANSWER_SECONDS, env=os.environ, check=False,
+    )  # fmt: skip
+
+
+def test_what_was_put_aside_is_shown_and_sent_again(up: Up, folder: Path) -> None:
+    assert uds(folder, "dead-letters").stdout == "No message was put aside.\n"
+    queue = SqliteQueue(folder / ".uds")
+    queue.reject("sync-requests", '{"request_id": "r1", "pipelines": ["items"]}', "r1", "It came too early.")
+    shown = uds(folder, "dead-letters")
+    assert shown.stdout.splitlines()[:2] == ["sync-requests/r1", "  It came too early."]
+    wrong = uds(folder, "dead-letters", "--send-again", "sync-requests/r2")
+    assert (wrong.returncode, "put aside under key r2" in wrong.stderr) == (2, True)
+    assert uds(folder, "dead-letters", "--send-again", "sync-requests/r1").stdout == "sync-requests/r1: sent again.\n"
+    assert up.wait_for_state("items", "succeeded")["runs"][0]["request_id"] == "r1"
+    assert queue.dead_letters("sync-requests") == []

@@ -213,10 +213,19 @@ def test_a_notice_given_up_twice_by_a_message_taken_twice_is_one_dead_letter(
 def test_a_notice_goes_to_the_channels_it_names_and_to_no_other(
     queue: AlertQueue, worker: Worker, receiver: Receiver
 ) -> None:
-    worker.channels["ops"] = replace(worker.channels["ops"], conditions=("stale",))
     begin(queue, notice(channels=("ops", "ops")))
     worker.work()
     assert paths(receiver) == ["/ops"]
+
+
+def test_a_channel_that_is_named_hears_of_its_conditions_alone(
+    queue: AlertQueue, worker: Worker, receiver: Receiver
+) -> None:
+    worker.channels["ops"] = replace(worker.channels["ops"], conditions=("stale",))
+    for number, condition in enumerate((Condition.FAILED, Condition.STALE)):
+        begin(queue, notice(notice_id=str(number), channels=("ops", "team"), condition=condition))
+        worker.work()
+    assert paths(receiver) == ["/team", "/ops", "/team"]
 
 
 def test_a_notice_that_names_none_goes_to_those_whose_conditions_match(

@@ -1,0 +1,58 @@
+"""docs/cost.md: its table is what its own numbers come to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sync_core.batches import LARGEST
+from tools.compute_costs import Numbers, compute, read_numbers, with_table
+
+PAGE = (Path(__file__).parents[2] / "docs/cost.md").read_text(encoding="utf-8")
+
+
+def test_the_table_is_up_to_date() -> None:
+    assert with_table(PAGE) == PAGE, "run tools/compute_costs.py"
+
+
+@pytest.mark.parametrize("name", ["price node hour", "pipelines", "seconds a message", "batches a day"])
+def test_every_number_of_the_page_counts(name: str) -> None:
+    changed = re.sub(rf"(\| `{name}` \|)(.*)", lambda found: found.group(1) + found.group(2).replace("0", "9"), PAGE)
+    changed = changed.replace(f"`{name}` | 3 |", f"`{name}` | 30 |")
+    assert changed != PAGE
+    assert compute(read_numbers(changed)) != compute(read_numbers(PAGE))
+
+
+def test_no_number_of_the_page_is_idle() -> None:
+    """Each one changes something when it is doubled, where there is enough to use up what is free."""
+    page = read_numbers(PAGE)
+    numbers = replace(
+        page, scenarios={name: [value * 100 for value in values] for name, values in page.scenarios.items()}
+    )
+    plain = compute(numbers)
+    for name, value in numbers.prices.items():
+        assert compute(replace(numbers, prices={**numbers.prices, name: value * 2})) != plain, name
+    for name, value in numbers.common.items():
+        assert compute(replace(numbers, common={**numbers.common, name: value * 2})) != plain, name
+    for name, values in numbers.scenarios.items():
+        doubled = {**numbers.scenarios, name: [value * 2 for value in values]}
+        assert compute(replace(numbers, scenarios=doubled)) != plain, name
+
+
+def test_a_price_counts_in_proportion() -> None:
+    def units(numbers: Numbers) -> float:
+        return next(line.dollars[2] for line in compute(numbers) if line.name == "Databricks units")
+
+    page = read_numbers(PAGE)
+    price = page.prices["price job compute unit"]
+    dearer = replace(page, prices={**page.prices, "price job compute unit": price * 3})
+    assert units(dearer) == pytest.approx(units(page) * 3)
+
+
+def test_the_page_tells_the_codes_own_limits() -> None:
+    assert f"up to {LARGEST} pipelines" in PAGE.replace("\n  ", " ")
+    assert "by tools/compute_costs.py" in PAGE
+    assert "Nobody looked them up" in PAGE
