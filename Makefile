@@ -25,12 +25,13 @@ demo: $(READY)  ## Real data through every adapter, with a run killed half-way
 test: $(READY)  ## Every promise, proved
 	@$(BIN)/python -m pytest
 
-lint: $(READY)  ## Style, types, import rules, secrets, infrastructure
+lint: $(READY)  ## Style, types, import rules, secrets, workflows, infrastructure
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/basedpyright --warnings
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 	@$(BIN)/python tools/scan_secrets.py
+	@tools/check-workflows
 	@tools/check-infra
 
 bench: $(READY)  ## Ratios against raw PySpark doing the same work
@@ -43,6 +44,7 @@ docs: $(READY)  ## The documentation as a site in site/, every link checked
 lock: $(READY)  ## Lock the newest versions that fit
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-emit-index-url --no-header --all-extras --group dev pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.13 --generate-hashes --no-emit-index-url --no-header --extra control --extra azure --constraint requirements.lock pyproject.toml --output-file requirements-functions.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-emit-index-url --no-header --no-annotate tools/checkov.in --output-file tools/checkov.lock
 
 clean:  ## Remove what the other targets made

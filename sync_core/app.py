@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sync_core.adapters.alert_sink import ChannelSink
 from sync_core.adapters.apprise_sink import AppriseSink
@@ -18,7 +19,8 @@ from sync_core.adapters.sqlite_store import SqliteStore
 from sync_core.adapters.warm_launcher import WarmLauncher
 from sync_core.adapters.webhook_sink import WebhookSink
 from sync_core.by_hand import App
-from sync_core.catalog import Catalog, load_catalog
+from sync_core.catalog import Catalog
+from sync_core.catalog.compiled import read_catalog
 from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import ConfigError
 from sync_core.domain.run import AuditPlace
@@ -27,6 +29,9 @@ from sync_core.settings import AzureSettings, Settings
 from sync_core.telemetry import NoTelemetry, Telemetry
 from sync_core.telemetry_doors import observe
 from sync_core.telemetry_settings import TelemetrySettings, read_telemetry_settings
+
+APPLICATION = Path(__file__).parents[1]
+"""The folder of function_app.py: a Functions app is not always started in it."""
 
 
 def now() -> datetime:
@@ -109,7 +114,8 @@ def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Serv
     from sync_core.adapters.table_store import TableStore
     from sync_core.adapters.volume_run_folder import VolumeRunFolder
 
-    catalog = load_catalog(settings.config, settings.environment, os.environ)
+    config = settings.config if settings.config.exists() else APPLICATION / settings.config
+    catalog = read_catalog(config, settings.environment, os.environ)
     credential = DefaultAzureCredential(managed_identity_client_id=settings.client_id)
     local = "=" in settings.service_bus
     queue = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from detect_secrets.core.scan import scan_file  # pyright: ignore[reportUnknownVariableType]
 from detect_secrets.settings import default_settings
 
-PASSED_OVER = ("requirements.lock", "tools/checkov.lock")
+PASSED_OVER = ("requirements.lock", "requirements-functions.lock", "tools/checkov.lock")
 """Files whose hashes look like secrets and are none."""
 
 REFERENCE = re.compile(r"secret_(scope|key):")

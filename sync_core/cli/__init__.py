@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn, Protocol, runtime_checkable
 import typer
 
 from sync_core.cli import demo, explain, init, operate, plan, run, schema, status, up, validate, watermark
+from sync_core.cli.compile import compile_configuration
 from sync_core.cli.options import move_options
 from sync_core.cli.output import exit_status, print_error
 from sync_core.domain.errors import ConfigError, PermanentError, RetryableError, SyncError
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     invoke_without_command=True,
 )
+app.command("compile")(compile_configuration)
 app.command("init")(init.init)
 app.command("demo")(demo.demo)
 app.command("history")(status.history)

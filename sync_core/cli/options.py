@@ -22,7 +22,7 @@ UnusedEnvironmentOption = Annotated[str | None, typer.Option("--env", hidden=Tru
 DEFAULT_CONFIG = Path("config")
 DEFAULT_STATE = Path(".uds")
 
-_WITH_VALUE = ("--config", "--state", "--env")
+_WITH_VALUE = ("--config", "--state", "--env", "--environment")
 
 
 def move_options(arguments: list[str]) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -46,6 +47,15 @@ def print_faults(faults: Sequence[Fault], to_error: bool = False) -> None:
             line.append(f"  → {fault.remedy}", style="green")
         console.print(line)
     console.print(Text(count(len(faults), "fault") + ".", style="bold red"))
+
+
+def refuse_faults(error: CatalogError, as_json: bool) -> NoReturn:
+    """Every fault on standard output, and exit status 2."""
+    if as_json:
+        print_json({"faults": [dataclasses.asdict(fault) for fault in error.faults]})
+    else:
+        print_faults(error.faults)
+    raise typer.Exit(2) from error
 
 
 def print_error(error: SyncError, as_json: bool) -> None:

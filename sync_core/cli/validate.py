@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +18,7 @@ from sync_core.cli.options import (
     JsonOption,
     StateOption,
 )
-from sync_core.cli.output import count, print_faults, print_json
+from sync_core.cli.output import count, print_json, refuse_faults
 from sync_core.domain.codec import to_json
 from sync_core.domain.run import Action, Outcome, RunResult
 from sync_core.words import result_text
@@ -36,11 +35,7 @@ def validate(
     try:
         catalog = load_catalog(config, environment, os.environ)
     except CatalogError as error:
-        if as_json:
-            print_json({"faults": [dataclasses.asdict(fault) for fault in error.faults]})
-        else:
-            print_faults(error.faults)
-        raise typer.Exit(2) from error
+        refuse_faults(error, as_json)
     connections, pipelines = len(catalog.connections), len(catalog.pipelines)
     results = _ask(catalog, state) if live else []
     failed = [result for result in results if result.state is Outcome.FAILED or result.problems]

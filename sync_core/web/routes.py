@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import ConfigError, RetryableError, SyncError
+from sync_core.release import RELEASE
 from sync_core.web.page import pipeline_page, pipelines_page
 from sync_core.web.roles import Admission, Caller, NotSignedIn, Role
 
@@ -132,9 +133,9 @@ class Routes:
         return caller
 
     def health(self, _request: Request, _names: tuple[str, ...], _caller: Caller) -> Answer:
-        """Whether the store answers."""
+        """Whether the store answers, and which release does; empty where it is not a package that runs."""
         next(iter(self._plane.store.load_many(["$health"])))
-        return Answer(200, {"status": "ok", "pipelines": len(self._plane.pipelines)})
+        return Answer(200, {"status": "ok", "release": RELEASE, "pipelines": len(self._plane.pipelines)})
 
     def submit(self, request: Request, _names: tuple[str, ...], caller: Caller) -> Answer:
         return Answer(202, self._plane.submit(_text(request), caller.name if caller.proven else None))
