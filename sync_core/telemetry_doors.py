@@ -145,9 +145,9 @@ class ObservedControlPlane(ControlPlane):
         with self._open(_NAMES.get(queue, "unknown"), under, ids):
             super().handle(queue, body)
 
-    def submit(self, body: str) -> dict[str, Any]:
+    def submit(self, body: str, who: str | None = None) -> dict[str, Any]:
         caller = self.telemetry.current()
-        return super().submit(body if caller is None else _under(body, caller))
+        return super().submit(body if caller is None else _under(body, caller), who)
 
     def cancel(self, pipeline_id: str, who: str, reason: str) -> RunRecord:
         with self._open("cancel", ids={"pipeline_id": pipeline_id}):

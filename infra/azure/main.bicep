@@ -387,6 +387,7 @@ module functionApp 'modules/function-app.bicep' = {
       UDS_ENVIRONMENT: stage
       UDS_RELEASE: release
       UDS_LINEAGE_URL: lineageUrl
+      PYTHON_ENABLE_OPENTELEMETRY: 'true'
       OTEL_SERVICE_NAME: 'universal-data-sync'
       OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=${stage}'
     })
@@ -413,6 +414,17 @@ module alerts 'modules/alerts.bicep' = {
     workspaceId: monitoring.outputs.workspaceId
     serviceBusId: serviceBus.outputs.id
     storageAccountId: storage.outputs.id
+  }
+}
+
+module alertQueries 'modules/alert-queries.bicep' = {
+  name: 'alert-queries'
+  scope: group
+  params: {
+    location: location
+    tags: tags
+    workspaceId: monitoring.outputs.workspaceId
+    actionGroupId: alerts.outputs.actionGroupId
   }
 }
 

@@ -17,6 +17,7 @@ from sync_core.app import build_service
 from sync_core.catalog import load_catalog
 from sync_core.control_plane import ControlPlane
 from sync_core.settings import Settings
+from sync_core.web.roles import admit_user
 from sync_core.web.routes import _ROUTES, LARGEST_BODY, Request, Routes
 from tests.support.documents import ROOT, read_blocks
 
@@ -87,13 +88,13 @@ def plane(tmp_path: Path) -> ControlPlane:
 
 @pytest.fixture
 def routes(plane: ControlPlane) -> Routes:
-    return Routes(plane, lambda: LOGIN)
+    return Routes(plane, lambda _anew: LOGIN, admit_user)
 
 
 def possible_paths() -> list[tuple[str, str]]:
     """Every method and path that the routes take, with the page's words for names."""
     found: list[tuple[str, str]] = []
-    for method, pattern, _ in _ROUTES:
+    for method, pattern, _, _ in _ROUTES:
         text = pattern.pattern.replace("([0-9a-f]{64})", "{run_key}").replace(
             "([A-Za-z0-9][A-Za-z0-9_.-]{0,99})", "{name}"
         )
@@ -111,7 +112,7 @@ def test_every_route_is_described_and_every_description_is_a_route(routes: Route
     for method, path in possible_paths():
         answer = routes.answer(Request(method, fill(path), body=body))
         # Two verbs are for pipelines alone: the route says that there is nothing.
-        if answer.document.get("error", {}).get("code") != "http.path":
+        if json.loads(answer.text).get("error", {}).get("code") != "http.path":
             known.add(f"{method} {path}")
     assert known == {one.name for one in described()}
 
@@ -148,11 +149,11 @@ def test_each_call_is_answered_as_the_page_shows(plane: ControlPlane, routes: Ro
         headers = {"authorization": f"Basic {basic}"} if "webhooks" in name else None
         requests = one.requests or ((operation,) if one.method == "POST" else (None,))
         answers = [call(routes, one.method, fill(one.path, run_key), request, headers) for request in requests]
-        assert {answer.status for answer in answers} <= {200, 202}, (name, [answer.document for answer in answers])
+        assert {answer.status for answer in answers} <= {200, 202}, (name, [answer.text for answer in answers])
         assert_shows(one.answer, json.loads(answers[0].text), name)
         if name == "GET /pipelines/{pipeline_id}":
             # It says that these are all.
-            assert set(one.answer) == set(answers[0].document)
+            assert set(one.answer) == set(json.loads(answers[0].text))
 
 
 def test_each_wrong_call_is_answered_as_the_page_says(plane: ControlPlane, routes: Routes) -> None:
@@ -177,12 +178,13 @@ def test_each_wrong_call_is_answered_as_the_page_says(plane: ControlPlane, route
         if query:
             request = replace(request, query=dict([query.split("=")]))
         answer = routes.answer(request)
-        assert (answer.status, answer.document["error"]["code"]) == (status, code), path
-        assert set(answer.document["error"]) == {"code", "message", "remedy"}
+        assert (answer.status, json.loads(answer.text)["error"]["code"]) == (status, code), path
+        assert set(json.loads(answer.text)["error"]) == {"code", "message", "remedy"}
         assert re.search(rf"^\| [^|]*{status}[^|]* \|.*`{code}`", text, re.MULTILINE), (
             f"{status} {code} is not on the page"
         )
     plane.tick()
-    assert call(routes, "POST", "/pipelines/orders/retry", {"reason": "why"}).document["error"]["code"] == "run.open"
+    refused = call(routes, "POST", "/pipelines/orders/retry", {"reason": "why"})
+    assert json.loads(refused.text)["error"]["code"] == "run.open"
     assert routes.answer(Request("POST", "/requests", body=b" " * (LARGEST_BODY + 1))).status == 413
     assert f"{LARGEST_BODY // 1024} KiB" in text

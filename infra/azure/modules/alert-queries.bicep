@@ -1,6 +1,6 @@
 // Log search alerts over what the control plane tells of itself (docs/observability.md). Each query is a file of its own,
 // to run by hand as well. The product's own alerts, by webhook and chat, come first;
-// these watch the product itself. Dead letters have a platform rule of their own (alerts.bicep).
+// these watch the product itself. Dead letters and a tick that stays away have platform rules of their own (alerts.bicep).
 
 @description('Region of the rules: that of the Log Analytics workspace.')
 param location string
@@ -66,20 +66,6 @@ var rules = [
     frequency: 'PT15M'
     window: 'PT30M'
     dimensions: byPipeline
-  }
-  {
-    key: 'no-tick'
-    title: 'The control plane does not tick'
-    description: 'No tick was told for 15 minutes: nothing is begun. Next: the Functions app, its timer and its storage.'
-    query: loadTextContent('../queries/no-tick.kql')
-    column: 'Ticks'
-    aggregation: 'Total'
-    operator: 'LessThan'
-    threshold: 1
-    severity: 1
-    frequency: 'PT5M'
-    window: 'PT15M'
-    dimensions: []
   }
   {
     key: 'slow-launches'
