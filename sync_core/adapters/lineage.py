@@ -38,7 +38,7 @@ from sync_core.domain.facts import ColumnFact, Facts
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import RunRecord
 from sync_core.domain.run import RunState as State
-from sync_core.lineage import RESTING, Phase
+from sync_core.lineage import Phase
 from sync_core.lineage_columns import Origin, origins
 
 PRODUCER = "urn:universal-data-sync"
@@ -225,7 +225,7 @@ class LineageClient:
         facts: Facts | None,
     ) -> None:
         if self._rests_until is not None and self._now() < self._rests_until:
-            raise RetryableError(RESTING, "The lineage receiver was away a moment ago.")
+            raise RetryableError("lineage.resting", "The lineage receiver was away a moment ago.")
         try:
             event = self._lineage.event(phase, run, pipeline, connections, facts)
         except (KeyError, ValueError) as error:

@@ -107,7 +107,7 @@ def test_every_rule_loads_a_query_that_is_there_and_measures_what_it_makes() -> 
         MODULE,
         re.S,
     )
-    assert [name for name, _, _ in rules] == ["failed-runs.kql", "lag.kql", "no-tick.kql", "slow-launches.kql"]
+    assert [name for name, _, _ in rules] == ["failed-runs.kql", "lag.kql", "slow-launches.kql"]
     for name, column, dimensions in rules:
         text = (INFRA / "queries" / name).read_text(encoding="utf-8")
         assert re.search(rf"\b{column} = ", text), name
