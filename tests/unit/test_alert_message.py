@@ -136,5 +136,5 @@ def test_a_receiver_can_ask_for_more_patience_but_not_for_more_than_an_hour(
 def test_addressees_of_a_notice() -> None:
     channels = {"a": webhook("", "a", ("failed",)), "b": webhook("", "b"), "c": webhook("", "c", ("stale",))}
     assert addressees(notice(), channels) == ("a", "b")
-    assert addressees(notice(channels=("c", "x", "c")), channels) == ("c", "x")
+    assert addressees(notice(channels=("c", "x", "b", "x")), channels) == ("x", "b")
     assert addressees(notice(), {}) == ()

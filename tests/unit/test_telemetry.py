@@ -398,10 +398,10 @@ def test_log_records_carry_what_they_are_about(site: Site, recorder: Recorder) -
 
     launcher.launch = launch
     plane.handle(RUNS, message.body)
-    begun, said = recorder.logs()
+    begun, said, again = recorder.logs()
     root = read_trace(run.trace)
     assert root is not None
-    for one in (begun, said):
+    for one in (begun, said, again):
         assert (one["trace_id"], one["batch_id"]) == (int(root.trace_id, 16), run.batch_id)
     assert (begun["step"], begun["run_key"], begun["pipeline_id"]) == ("begun", run.run_key, "orders")
     assert (said["body"], said["door"], said["logger"]) == ("compute is slow", "launch", "uds.control")
