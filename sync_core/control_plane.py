@@ -34,7 +34,7 @@ from sync_core.messages import (
     encode,
 )
 from sync_core.outbox import send_again
-from sync_core.ports import AlertSink, Launcher, Queue, RunFolder, StateStore
+from sync_core.ports import AlertSink, Launcher, Message, Queue, RunFolder, StateStore
 from sync_core.reconcile import reconcile
 from sync_core.request import Asked, ask, request
 from sync_core.retention import Retention, forget
@@ -154,6 +154,18 @@ class ControlPlane:
         else:
             operate.resume_pipeline(self.store, self.one(name), who, reason, self.now())
 
+    def change_watermark(
+        self, pipeline_id: str, value: str | None, who: str, reason: str, *, adopt: bool = False
+    ) -> tuple[PipelineRecord, PipelineRecord]:
+        """Set the watermark, or reset it (None), for the next run to start from. Returns the record before and after."""
+        name = self.one(pipeline_id)
+        watermark = operate.parse_watermark(self.pipelines[name], value) if value is not None else None
+        return operate.change_watermark(self.store, name, watermark, who, reason, adopt, self.now())
+
+    def dead_letters(self) -> list[Message]:
+        """What was put aside on every queue, with the reason of each."""
+        return [message for queue in QUEUES for message in self.queue.dead_letters(queue)]
+
     def send_again(self, queue: str, key: str) -> int:
         """Give what was put aside back to its queue. Raises ConfigError when nothing is there under this key."""
         found = self.queue.send_again(queue, key) if queue in QUEUES else 0
@@ -187,15 +199,17 @@ class ControlPlane:
         name = self.one(pipeline_id)
         record = self.store.load(name).record
         return {
-            **summary(record, self.pipelines[name]),
+            **summary(record, self.pipelines[name], name in self.paused([name])),
             "runs": [to_json(run) for run in self.store.runs(name, runs)],
             "operations": [to_json(one) for one in self.store.operations(name, runs)],
         }
 
     def all_status(self) -> dict[str, Any]:
         """Every pipeline, one line each."""
-        found = self.store.load_many(sorted(self.pipelines))
-        return {"pipelines": [summary(one.record, self.pipelines[one.record.pipeline_id]) for one in found]}
+        records = {one.record.pipeline_id: one.record for one in self.store.load_many(sorted(self.pipelines))}
+        paused = paused_pipelines(self.store, self.pipelines, records, self.connections)
+        shown = [summary(record, self.pipelines[name], name in paused) for name, record in records.items()]
+        return {"pipelines": shown}
 
     def run_status(self, pipeline_id: str, run_key: str) -> dict[str, Any]:
         """One run. Raises ConfigError when there is none."""
@@ -233,16 +247,16 @@ class ControlPlane:
 
     def _connection(self, name: str) -> str:
         if name not in self.connections:
-            raise ConfigError("call.wrong", f"There is no connection {name}.", "See connections.yml.")
+            raise ConfigError("connection.unknown", f"There is no connection {name}.", "See connections.yml.")
         return name
 
 
-def summary(record: PipelineRecord, pipeline: Pipeline) -> dict[str, Any]:
+def summary(record: PipelineRecord, pipeline: Pipeline, paused: bool) -> dict[str, Any]:
     """What a status shows of a pipeline."""
     return {
         "pipeline_id": pipeline.pipeline_id,
         "schedule": to_json(pipeline.schedule),
-        "paused": pipeline.paused or record.paused is not None,
+        "paused": paused,
         "open_run": record.open_run,
         "watermark": to_json(record.watermark),
         "epoch": record.epoch,

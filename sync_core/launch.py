@@ -72,12 +72,16 @@ def make_manifest(
 def launch(stage: Stage, message: BatchMessage, now: datetime) -> str | None:
     """Launch what is still open of a queued batch. Returns the launch id, None when nothing was launched.
 
-    What makes it impossible closes its runs as failed. Raises RetryableError where there is no room now.
+    What makes it impossible closes its runs as failed. Raises RetryableError where there is no room now, and
+    `connection.paused` while a connection of theirs is.
     """
     known = [(name, run_key) for name, run_key in message.runs if name in stage.pipelines]
     for name, run_key in message.runs:
         if name not in stage.pipelines:
             fail(stage.store, name, run_key, _removed(name), now, None)
+    for name in sorted({one for pipeline_id, _ in known for one in stage.pipelines[pipeline_id].connections}):
+        if stage.store.load_connection(name).record.paused is not None:
+            raise RetryableError("connection.paused", f"Connection {name} is paused.", "The batch waits.")
     try:
         return launch_batch(stage, message.batch_id, known, now)
     except PermanentError as error:

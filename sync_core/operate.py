@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sync_core.close import Closing, fail_run
 from sync_core.domain.errors import ConfigError
+from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import (
     Operation,
     Pause,
@@ -37,6 +38,20 @@ def set_watermark(
     epoch = max(record.epoch + 1, int(now.timestamp()))
     changed = replace(record, epoch=epoch, generation=0, watermark=value, seen=None, adopt=adopt)
     return changed, WatermarkChange(now, who, reason, record.watermark, value)
+
+
+def parse_watermark(pipeline: Pipeline, value: str) -> Watermark:
+    """A cursor value as people write it. Raises ConfigError when the pipeline has no cursor, or not of this kind."""
+    if pipeline.cursor is None:
+        raise ConfigError(
+            "call.no_cursor",
+            f"Pipeline {pipeline.pipeline_id} has no cursor, so it has no watermark.",
+            f'To take over a filled target all the same: uds watermark reset {pipeline.pipeline_id} --adopt --reason "…".',
+        )
+    try:
+        return Watermark.parse(pipeline.cursor.type, value)
+    except ValueError as error:
+        raise ConfigError("call.wrong", f"Pipeline {pipeline.pipeline_id}: {error}.") from error
 
 
 def change_watermark(

@@ -19,7 +19,6 @@ from sync_core.cli.options import (
 from sync_core.cli.output import print_json
 from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import ConfigError
-from sync_core.messages import QUEUES
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A pipeline; with --connection a connection.")]
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE")]
@@ -97,7 +96,7 @@ def dead_letters(
         queue, _, key = send_again.partition("/")
         _do(lambda: plane.send_again(queue, key), send_again, "sent again", as_json)
         return
-    found = [message for queue in QUEUES for message in plane.queue.dead_letters(queue)]
+    found = plane.dead_letters()
     if as_json:
         print_json(
             {

@@ -22,7 +22,7 @@ from sync_core.domain.errors import ConfigError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import PipelineRecord
 from sync_core.domain.watermark import Watermark
-from sync_core.operate import change_watermark
+from sync_core.operate import change_watermark, parse_watermark
 
 commands = typer.Typer(
     help="Show or change the watermark of a pipeline.", rich_markup_mode=None, invoke_without_command=True
@@ -78,7 +78,7 @@ def set_value(
 ) -> None:
     """Let the next run start from a value, whatever the target's ledger says."""
     pipeline = open_catalog(config, environment).the_one(name)
-    _change(pipeline, _parse(pipeline, value), reason, adopt, state, as_json)
+    _change(pipeline, parse_watermark(pipeline, value), reason, adopt, state, as_json)
 
 
 @commands.command("reset")
@@ -94,19 +94,6 @@ def reset(
     """Let the next run start from the beginning; rows that are there are merged or left out, not doubled."""
     pipeline = open_catalog(config, environment).the_one(name)
     _change(pipeline, None, reason, adopt, state, as_json)
-
-
-def _parse(pipeline: Pipeline, value: str) -> Watermark:
-    if pipeline.cursor is None:
-        raise ConfigError(
-            "call.no_cursor",
-            f"Pipeline {pipeline.pipeline_id} has no cursor, so it has no watermark.",
-            f'To take over a filled target all the same: uds watermark reset {pipeline.pipeline_id} --adopt --reason "…".',
-        )
-    try:
-        return Watermark.parse(pipeline.cursor.type, value)
-    except ValueError as error:
-        raise ConfigError("call.wrong", f"Pipeline {pipeline.pipeline_id}: {error}.") from error
 
 
 def _change(pipeline: Pipeline, value: Watermark | None, reason: str, adopt: bool, state: Path, as_json: bool) -> None:

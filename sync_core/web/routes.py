@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from sync_core.control_plane import ControlPlane
+from sync_core.domain.codec import to_json
 from sync_core.domain.errors import ConfigError, RetryableError, SyncError
 from sync_core.release import RELEASE
 from sync_core.web.page import pipeline_page, pipelines_page
@@ -156,7 +157,7 @@ class Routes:
         return Answer(200, self._plane.run_status(*names))
 
     def operate(self, request: Request, names: tuple[str, ...], caller: Caller) -> Answer:
-        """pause, resume, cancel and retry; the body is {"reason": "…"}."""
+        """pause, resume, cancel, retry and watermark; the body is {"reason": "…"}."""
         what, name, verb = names
         said = _object(_text(request))
         reason = said.get("reason")
@@ -169,6 +170,8 @@ class Routes:
             self._plane.resume(name, who, reason, connection=connection)
         elif connection:
             raise _Refused(404, "http.path", "A connection can be paused and resumed.")
+        elif verb == "watermark":
+            return self._set_watermark(name, said, who, reason)
         elif verb == "cancel":
             run = self._plane.cancel(name, who, reason)
             return Answer(200, {"pipeline_id": name, "run_key": run.run_key, "state": run.state.value})
@@ -177,6 +180,32 @@ class Routes:
             asked = self._plane.retry(name, run_key if isinstance(run_key, str) else None, who, reason)
             return Answer(202, {"pipeline_id": name, "request_id": asked.request_id, "run_key": asked.run_key})
         return Answer(200, {"name": name, "done": verb})
+
+    def _set_watermark(self, name: str, said: Mapping[str, Any], who: str, reason: str) -> Answer:
+        value, adopt = said.get("value", False), said.get("adopt", False)
+        if not (value is None or isinstance(value, str)) or not isinstance(adopt, bool):
+            raise ConfigError(
+                "call.wrong", "The watermark is missing.", 'Send {"value": "2026-01-31T23:59:59"}; null resets it.'
+            )
+        before, after = self._plane.change_watermark(name, value, who, reason, adopt=adopt)
+        marks = {"before": to_json(before.watermark), "after": to_json(after.watermark)}
+        return Answer(200, {"pipeline_id": after.pipeline_id, **marks, "epoch": after.epoch})
+
+    def dead_letters(self, _request: Request, _names: tuple[str, ...], _caller: Caller) -> Answer:
+        found = self._plane.dead_letters()
+        letters = [{"queue": one.queue, "key": one.key, "body": one.body, "reason": one.dead} for one in found]
+        return Answer(200, {"dead_letters": letters})
+
+    def send_again(self, request: Request, _names: tuple[str, ...], _caller: Caller) -> Answer:
+        said = _object(_text(request))
+        queue, key = said.get("queue"), said.get("key")
+        if not isinstance(queue, str) or not isinstance(key, str):
+            raise ConfigError(
+                "call.wrong",
+                "Queue or key is missing.",
+                'Send {"queue": "…", "key": "…"} as GET /dead-letters has them.',
+            )
+        return Answer(202, {"sent": self._plane.send_again(queue, key)})
 
     def webhook(self, request: Request, _names: tuple[str, ...], _caller: Caller) -> Answer:
         """A Databricks notification: a hint to look at a run. It can sign in with a name and a password only."""
@@ -192,7 +221,7 @@ class Routes:
         return Answer(202, {"launch_id": str(run_id)})
 
 
-_ABSENT = ("run.none", "pipeline.unknown", "call.unknown")
+_ABSENT = ("run.none", "pipeline.unknown", "connection.unknown", "dead_letter.none")
 
 _NAME = r"([A-Za-z0-9][A-Za-z0-9_.-]{0,99})"
 
@@ -206,10 +235,12 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], Door, Role | None], ...] = (
     ("GET", re.compile(f"/pipelines/{_NAME}/runs/([0-9a-f]{{64}})"), Routes.run, Role.READ),
     (
         "POST",
-        re.compile(f"/(pipelines|connections)/{_NAME}/(pause|resume|cancel|retry)"),
+        re.compile(f"/(pipelines|connections)/{_NAME}/(pause|resume|cancel|retry|watermark)"),
         Routes.operate,
         Role.OPERATE,
     ),
+    ("GET", re.compile("/dead-letters"), Routes.dead_letters, Role.READ),
+    ("POST", re.compile("/dead-letters/send-again"), Routes.send_again, Role.OPERATE),
     ("POST", re.compile("/webhooks/databricks"), Routes.webhook, None),
 )
 

@@ -340,6 +340,33 @@ def test_a_paused_connection_holds_all_that_use_it(site: Site) -> None:
     site.check()
 
 
+def test_a_batch_that_is_queued_when_its_connection_is_paused_waits(site: Site) -> None:
+    plane = site.plane()
+    plane.tick()
+    plane.pause("shop", "eve", "maintenance", connection=True)
+    for _ in range(3):
+        site.cycle()
+    assert site.launched == []
+    assert plane.pipeline_status("orders")["paused"] is True
+    plane.resume("shop", "eve", "done", connection=True)
+    site.settle()
+    assert site.launched
+    site.check()
+
+
+def test_a_watermark_is_set_through_the_control_plane_and_the_next_run_starts_from_it(site: Site) -> None:
+    site.has(5)
+    site.settle()
+    before, after = site.plane().change_watermark("orders", "2", "eve", "the source was restored")
+    assert (before.watermark and before.watermark.value, after.watermark and after.watermark.value) == ("5", "2")
+    assert site.store.load("orders").record.epoch == after.epoch > before.epoch
+    with pytest.raises(ConfigError, match="orders"):
+        site.plane().change_watermark("orders", "not a number", "eve", "why")
+    site.plane().change_watermark("orders", None, "eve", "from the beginning")
+    changes = site.store.changes("orders", 9)
+    assert [change.after and change.after.value for change in changes] == [None, "2"]
+
+
 def test_a_cancelled_run_is_closed_and_its_request_given_up(site: Site) -> None:
     plane = site.plane()
     plane.handle(REQUESTS, request_of("r"))

@@ -141,6 +141,7 @@ def call(routes: Routes, method: str, path: str, document: Any = None, headers: 
 
 def test_each_call_is_answered_as_the_page_shows(plane: ControlPlane, routes: Routes) -> None:
     calls = {one.name: one for one in described()}
+    plane.queue.reject("sync-requests", "{", "erp-1", "The message is not JSON.")
     assert plane.tick()
     run_key = plane.store.load("orders").record.open_run or ""
     operation = next(json.loads(one.text) for one in read_blocks(PAGE) if "operation" in one.info)
@@ -164,7 +165,7 @@ def test_each_wrong_call_is_answered_as_the_page_says(plane: ControlPlane, route
         (404, "run.none", "POST", "/pipelines/orders/cancel", {"reason": "why"}),
         (404, "run.none", "POST", "/pipelines/orders/retry", {"reason": "why"}),
         (400, "call.wrong", "POST", "/pipelines/orders/pause", {}),
-        (400, "call.wrong", "POST", "/connections/nothing/pause", {"reason": "why"}),
+        (404, "connection.unknown", "POST", "/connections/nothing/pause", {"reason": "why"}),
         (400, "request.wrong", "POST", "/requests", {"pipelines": ["orders"]}),
         (404, "pipeline.unknown", "POST", "/requests", {"request_id": "1", "pipelines": ["nothing"]}),
         (401, "http.sign_in", "POST", "/webhooks/databricks", {"run": {"run_id": 1}}),
