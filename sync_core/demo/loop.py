@@ -21,7 +21,7 @@ from sync_core.domain.codec import from_json
 from sync_core.domain.errors import PermanentError
 from sync_core.domain.run import RunRecord
 
-ANSWER_SECONDS = 120
+ANSWER_SECONDS = 300
 
 
 class AlertReceiver:
