@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -37,7 +38,7 @@ STEPS = (
     "databricks bundle summary",
     "az functionapp config appsettings list",
     "az functionapp config appsettings set",
-    "az functionapp deployment source config-zip",
+    "az account get-access-token",
 )
 """The calls of a deployment, in the order in which each comes for the first time."""
 
@@ -71,7 +72,7 @@ class Cloud:
         script, *arguments = map(str, command)
         given = {
             "PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", "PYTHON": sys.executable, "UDS_TESTS_STATE": str(self.folder / "state"),
-            "UDS_APP_URL": self.url, "UDS_HEALTH_SECONDS": "20", **VARIABLES, **self.extra, **environment,
+            "UDS_APP_URL": self.url, "UDS_PUBLISH_URL": self.url, "UDS_HEALTH_SECONDS": "20", **VARIABLES, **self.extra, **environment,
         }  # fmt: skip
         given = {name: value for name, value in given.items() if value}
         return subprocess.run([str(ROOT / "tools" / script), *arguments], text=True, capture_output=True, check=False, env=given, cwd=self.folder)  # fmt: skip
@@ -141,6 +142,24 @@ def cloud(tmp_path: Path) -> Generator[Cloud]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            """Takes a package as Azure does; one whose release is `refused` it refuses."""
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked = (self.path, self.headers["Authorization"], self.headers["Content-Type"])
+            assert asked == (
+                "/api/publish?RemoteBuild=false&Deployer=uds", "Bearer the token of the tests", "application/zip"
+            )  # fmt: skip
+            with zipfile.ZipFile(io.BytesIO(body)) as package:
+                release = json.loads(package.read("build.json"))["release"]
+            refused = (tmp_path / "state/refuse").exists()
+            if not refused:
+                (tmp_path / "state/running").write_text(release)
+            answer = b"A deployment is under way." if refused else b""
+            self.send_response(409 if refused else 202)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             pass
@@ -305,19 +324,30 @@ def test_the_smoke_test_moves_rows_and_asks_the_app(cloud: Cloud) -> None:
     assert "tools/smoke-test: databricks bundle run smoke_test … ended with exit status 1" in said
 
 
+def test_a_package_that_is_refused_stops_the_deployment_and_shows_no_token(cloud: Cloud) -> None:
+    (cloud.folder / "state/refuse").touch()
+    said = cloud.fail("deploy", "dev", "--from", cloud.release(A))
+    assert "refused the package with status 409: A deployment is under way." in said
+    assert "the token of the tests" not in said
+    gone = cloud.fail(
+        "deploy", "dev", "--from", cloud.folder / "releases" / A[:6], UDS_PUBLISH_URL="http://127.0.0.1:9"
+    )
+    assert "http://127.0.0.1:9/api/publish?RemoteBuild=false&Deployer=uds did not take the package" in gone
+
+
 def test_a_rollback_puts_the_release_before_back_the_control_plane_first(cloud: Cloud) -> None:
     cloud.given(A, B)
     said = cloud.roll_back("prod")
     assert f"Release {A} runs in prod again." in said
     calls = cloud.calls()
-    assert calls.index("az functionapp deployment source config-zip") < calls.index("databricks bundle deploy")
+    assert calls.index("az account get-access-token") < calls.index("databricks bundle deploy")
     assert cloud.state() == (A, A, A)
     assert cloud.deployments() == Deployments((A,), A)
     assert (cloud.folder / "back/release.json").exists()
     assert f"There is no release before {A} in this environment." in cloud.fail("rollback", "prod")
 
 
-@pytest.mark.parametrize("step", ["databricks bundle deploy", "config-zip", "appsettings set"])
+@pytest.mark.parametrize("step", ["databricks bundle deploy", "get-access-token", "appsettings set"])
 def test_a_rollback_after_half_a_deployment_goes_to_the_last_that_answered(cloud: Cloud, step: str) -> None:
     cloud.given(A, B)
     cloud.fail("deploy", "prod", "--from", cloud.release(C), UDS_TESTS_FAIL=step)
@@ -326,7 +356,7 @@ def test_a_rollback_after_half_a_deployment_goes_to_the_last_that_answered(cloud
     assert cloud.deployments() == Deployments((A, B), B)
 
 
-@pytest.mark.parametrize("step", ["blob download", "appsettings set", "config-zip", "databricks bundle deploy"])
+@pytest.mark.parametrize("step", ["blob download", "appsettings set", "get-access-token", "databricks bundle deploy"])
 def test_a_rollback_that_fails_can_be_repeated(cloud: Cloud, step: str) -> None:
     cloud.given(A, B)
     assert "tools/rollback: " in cloud.fail("rollback", "prod", A, "--to", cloud.folder / "back", UDS_TESTS_FAIL=step)
