@@ -428,6 +428,17 @@ module alertQueries 'modules/alert-queries.bicep' = {
   }
 }
 
+module workbook 'modules/workbook.bicep' = {
+  name: 'workbook'
+  scope: group
+  params: {
+    location: location
+    tags: tags
+    workspaceId: monitoring.outputs.workspaceId
+    displayName: 'Universal Data Sync (${stage})'
+  }
+}
+
 // azd puts the outputs into its environment, where hooks and tools read them.
 output AZURE_RESOURCE_GROUP string = group.name
 output AZURE_FUNCTION_APP_NAME string = functionApp.outputs.name

@@ -114,6 +114,18 @@ def test_every_rule_loads_a_query_that_is_there_and_measures_what_it_makes() -> 
         assert dimensions == "[]" or re.search(r"\bPipeline = ", text), name
 
 
+def test_the_workbook_shows_every_query_that_needs_no_answer_first() -> None:
+    workbook = (INFRA / "modules/workbook.bicep").read_text(encoding="utf-8")
+    shown = re.findall(
+        r"key: '([\w-]+)'\s+title: '[^']+'\s+query: loadTextContent\('\.\./queries/([\w-]+)\.kql'\)", workbook
+    )
+    assert all(key == name for key, name in shown)
+    assert {f"{name}.kql" for _, name in shown} == {path.name for path in QUERIES} - {"trace-of-run.kql"}
+    # The window is the workbook's: a time in the query itself would hold in its place.
+    for key, _ in shown:
+        assert "ago(" not in (INFRA / f"queries/{key}.kql").read_text(encoding="utf-8"), key
+
+
 def test_the_module_pins_its_version_and_takes_what_it_is_given() -> None:
     assert re.findall(r"resource \w+ '([^']+)'", MODULE) == ["Microsoft.Insights/scheduledQueryRules@2023-12-01"]
     parameters = re.findall(r"^param (\w+)", MODULE, re.M)
