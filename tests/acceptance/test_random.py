@@ -144,7 +144,7 @@ def test_p04_random_runs_and_late_commits_end_in_equality(
         writing.result()
     for failure in failures:
         assert failure.error is not None
-        assert failure.error.kind == "retryable", failure
+        assert failure.error.kind == "retryable", failure.error
     settled = f"SELECT max(at) < clock_timestamp()::timestamp - interval '{SETTLE} seconds' FROM (SELECT at FROM log UNION ALL SELECT at FROM items) r"
     while not world.sql(settled)[0][0]:
         time.sleep(0.1)

@@ -127,7 +127,7 @@ class Cloud:
     def until(self, plane: ControlPlane, holds: Callable[[], bool]) -> None:
         """Rounds of messages and timers until it holds."""
         deadline = time.monotonic() + 90
-        while not holds():
+        while not attempt("look", holds):
             assert time.monotonic() < deadline, [plane.store.runs(name, 9) for name in plane.pipelines]
             Loop(plane).drain()
             attempt("reconcile", plane.reconcile)
