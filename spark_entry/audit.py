@@ -23,7 +23,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from spark_entry.adapters.delta_table import DeltaTables, condition_of, is_missing
+from spark_entry.adapters.delta_table import DeltaTables, condition_of, is_creation_conflict, is_missing
 from spark_entry.events import write_event
 from spark_entry.ledger import LedgerEntry
 from sync_core.domain.codec import to_json
@@ -265,6 +265,7 @@ def _is_conflict(error: Exception) -> bool:
     condition = condition_of(error)
     return (
         "DELTA_CONCURRENT" in condition
-        or condition in ("DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED", "TABLE_OR_VIEW_ALREADY_EXISTS")
+        or condition in ("DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED")
+        or is_creation_conflict(error)
         or ("Concurrent" in str(error)[:2000] and "io.delta" in str(error))
     )

@@ -9,7 +9,14 @@ from pyspark.sql import DataFrame
 from spark_entry.adapters.base import Column, TargetState, WriteCounts, WriteRequest
 from spark_entry.adapters.delta_history import PastCommit, identity
 from spark_entry.adapters.delta_source import DeltaSource
-from spark_entry.adapters.delta_table import RECENT_COMMITS, columns_of, condition_of, is_missing, not_delta
+from spark_entry.adapters.delta_table import (
+    RECENT_COMMITS,
+    columns_of,
+    condition_of,
+    is_creation_conflict,
+    is_missing,
+    not_delta,
+)
 from spark_entry.dialects import databricks as dialect
 from spark_entry.ledger import LedgerEntry
 from sync_core.domain.errors import FenceLost, PermanentError, RetryableError
@@ -90,9 +97,8 @@ class DatabricksAdapter(DeltaSource):
                     raise self._ddl_fault(target, error) from error
 
     def _ddl_fault(self, target: Target, error: Exception) -> Exception:
-        condition = condition_of(error)
-        if condition == "TABLE_OR_VIEW_ALREADY_EXISTS":
-            if self.tables.detail(self.tables.sql_of(target.table), target.table) is None:
+        if is_creation_conflict(error):
+            if not self.tables.appears(target.table):
                 return not_delta(target.table)
             return RetryableError(
                 "target.conflict", f"Somebody else created {target.table} at the same moment.", "Run it again."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
@@ -32,6 +33,11 @@ _MISSING = (
     "TABLE_OR_VIEW_NOT_FOUND",
 )
 """A folder that holds no Delta log is missing as well: empty, of Parquet files, or not there at all."""
+
+_CREATION_CONFLICTS = ("DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION", "TABLE_OR_VIEW_ALREADY_EXISTS")
+
+APPEARING_LOOKS, APPEARING_PAUSE = 10, 0.5
+"""How often, and after how many seconds each, a table is looked for whose folder is there without a first commit."""
 
 NO_DELTA = ("DELTA_ONLY_OPERATION", "EXPECT_TABLE_NOT_VIEW", "EXPECT_TABLE_NOT_VIEW.NO_ALTERNATIVE")
 """DESCRIBE HISTORY of a view or of a table in another format."""
@@ -93,6 +99,15 @@ class DeltaTables:
         if row is None or row["format"] != "delta":
             raise not_delta(name)
         return row
+
+    def appears(self, name: str) -> bool:
+        """Whether there is a table now, or soon: who creates one makes its folder before its first commit."""
+        for look in range(APPEARING_LOOKS):
+            if self.detail(self.sql_of(name), name) is not None:
+                return True
+            if look + 1 < APPEARING_LOOKS:
+                time.sleep(APPEARING_PAUSE)
+        return False
 
     @contextmanager
     def faults(self, role: str, name: str) -> Generator[None]:
@@ -157,6 +172,11 @@ def condition_of(error: BaseException) -> str:
 def is_missing(error: BaseException) -> bool:
     """Whether an error says that there is no Delta table of that name."""
     return condition_of(error) in _MISSING
+
+
+def is_creation_conflict(error: BaseException) -> bool:
+    """Whether a CREATE TABLE found its place taken: by another creator at the same moment, or by what is no Delta table."""
+    return condition_of(error) in _CREATION_CONFLICTS
 
 
 def not_delta(name: str) -> PermanentError:

@@ -11,12 +11,15 @@ import json
 import os
 import sys
 from collections.abc import Generator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sync_core.adapters.environment_secrets import EnvironmentSecrets
+from sync_core.adapters.service_bus_queue import REJECTED, ServiceBusQueue
 from sync_core.app import Service, build_azure
 from sync_core.domain.run import RunState
 from sync_core.messages import QUEUES
@@ -31,6 +34,7 @@ from tests.support.world import World
 ROOT = Path(__file__).parents[2]
 TRIGGERS = dict(zip(QUEUES, ("take_request", "launch", "complete", "deliver"), strict=True))
 ROUNDS = 600
+WAIT = timedelta(seconds=0.1)
 
 CONNECTIONS = """connections:
   pg: {{type: postgresql, host: 127.0.0.1, port: {port}, database: {database}, username: {user}, schema: {schema},
@@ -89,7 +93,7 @@ class Host:
 def service(
     world: World, azurite: Azurite, service_bus: ServiceBusBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Generator[tuple[Service, DatabricksApi, SignedReceiver]]:
-    for queue in QUEUES:
+    for queue in (*QUEUES, REJECTED):
         service_bus.create(queue, lock=60, duplicate_window=600)
     engine = (sys.executable, "-m", "spark_entry.main", "--manifest", "{manifest}")
     api = DatabricksApi(tmp_path / "databricks", engine)
@@ -117,7 +121,9 @@ def service(
         }.items():
             monkeypatch.setenv(name, value)
         built = build_azure(read_azure_settings(os.environ), EnvironmentSecrets(os.environ))
-        yield built, api, receiver
+        queue = ServiceBusQueue.for_local_server(service_bus.connection_string, WAIT)
+        yield replace(built, plane=replace(built.plane, queue=queue)), api, receiver
+        queue.close()
         built.close()
     api.close()
 
@@ -157,7 +163,7 @@ async def _whole_loop(
         asked = json.dumps({"request_id": "r1", "pipelines": ["missing"]}).encode()
         assert (await worker.http("http", "POST", "requests", asked))[0] == 202
         assert await host.run_until_closed("missing") is RunState.FAILED
-        for _ in range(20):
+        while not receiver.events:
             await host.drain()
         assert receiver.wait_for(1) == [("sync.alert.raised", "missing")]
         assert "nowhere" in json.dumps(receiver.events[0])

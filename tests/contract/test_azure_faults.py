@@ -22,7 +22,7 @@ import pytest
 from sync_core.adapters.databricks_client import DatabricksWorkspace
 from sync_core.adapters.databricks_launcher import DatabricksLauncher
 from sync_core.adapters.environment_secrets import EnvironmentSecrets
-from sync_core.adapters.service_bus_queue import ServiceBusQueue
+from sync_core.adapters.service_bus_queue import REJECTED, ServiceBusQueue
 from sync_core.adapters.table_service import open_table_service
 from sync_core.adapters.table_store import TableStore
 from sync_core.adapters.volume_run_folder import VolumeRunFolder
@@ -140,7 +140,7 @@ class Cloud:
 def cloud(
     azurite: Azurite, service_bus: ServiceBusBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Generator[Cloud]:
-    for queue in QUEUES:
+    for queue in (*QUEUES, REJECTED):
         service_bus.create(queue, lock=5, duplicate_window=600)
     api = DatabricksApi(
         tmp_path / "databricks", (sys.executable, "-m", "tests.support.fake_engine", "--manifest", "{manifest}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event
@@ -13,9 +15,9 @@ from pyspark.sql import functions as F
 
 from spark_entry.adapters.base import Column, WriteRequest
 from spark_entry.adapters.databricks import DatabricksAdapter
-from spark_entry.adapters.delta_table import DeltaTables
+from spark_entry.adapters.delta_table import APPEARING_PAUSE, DeltaTables
 from sync_core.domain.connection import Connection
-from sync_core.domain.errors import FenceLost, PermanentError
+from sync_core.domain.errors import FenceLost, PermanentError, RetryableError
 from sync_core.domain.pipeline import Cursor, Target
 from sync_core.domain.run import RunKind
 from sync_core.domain.watermark import CursorType, Watermark
@@ -305,3 +307,25 @@ def test_places_without_a_delta_table(spark: SparkSession, lake: Path) -> None:
     loader.target = Target("lake", "empty")
     loader.create(frame)
     assert loader.load(frame).inserted == 1
+
+
+def test_a_table_that_another_is_about_to_create_is_not_taken_for_something_else(loader: Loader, lake: Path) -> None:
+    """Who creates a table makes its folder before its first commit."""
+    frame = loader.rows((1, "a", None))
+    made = Loader(loader.adapter, Target("lake", "made"))
+    made.create(frame)
+    log = lake / loader.target.table / "_delta_log"
+    log.mkdir(parents=True)
+    (log / "half-written").touch()
+    with ThreadPoolExecutor(1) as other:
+        finished = other.submit(finish, lake / "made/_delta_log", log)
+        with pytest.raises(RetryableError) as raised:
+            loader.create(frame)
+        finished.result()
+    assert raised.value.code == "target.conflict"
+    assert loader.load(frame).inserted == 1
+
+
+def finish(made: Path, log: Path) -> None:
+    time.sleep(APPEARING_PAUSE)
+    shutil.copytree(made, log, dirs_exist_ok=True)
