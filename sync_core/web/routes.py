@@ -109,6 +109,8 @@ class Routes:
     def _open(self, door: Door, role: Role | None, request: Request, names: tuple[str, ...]) -> Answer:
         """Let in who may, and log who did what and who was refused."""
         try:
+            if request.method == "POST" and role is not None:
+                _require_json(request)
             caller = NOBODY if role is None else self._require(role, request)
             answer = door(self, request, names, caller)
         except _Refused as refused:
@@ -247,6 +249,15 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], Door, Role | None], ...] = (
 
 def _is_browser(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "")
+
+
+def _require_json(request: Request) -> None:
+    """A page of another site, in the browser of who is signed in here, cannot send this type without asking first."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise _Refused(
+            415, "http.content_type", "The body is not said to be JSON.", "Send content-type: application/json."
+        )
 
 
 def _count(request: Request, name: str, otherwise: int) -> int:

@@ -259,6 +259,7 @@ def test_what_was_done_and_what_was_refused_is_logged(service: Service, caplog: 
     routes = Routes(service.plane, service.webhook_login, admit_principal)
     for roles in (("Sync.Read",), ("Sync.Operate",)):
         headers = {name.lower(): value for name, value in signed_in(*roles).items()}
+        headers["content-type"] = "application/json"
         routes.answer(Request("POST", "/pipelines/orders/pause", headers=headers, body=REASON))
     assert [one.getMessage() for one in caplog.records] == [
         f"POST /pipelines/orders/pause refused with 403: ada@example.com ({OBJECT}) lacks the app role Sync.Operate.",

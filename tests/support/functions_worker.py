@@ -102,11 +102,11 @@ class Worker:
     async def http(
         self, name: str, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, Any]]:
-        """Status and document."""
+        """Status and document. A POST says that it is JSON unless `headers` say otherwise."""
         given = PROTOCOL.RpcHttp(
             method=method,
             url=f"https://example.net/api/{path}",
-            headers=headers or {},
+            headers=({"content-type": "application/json"} if method == "POST" else {}) | (headers or {}),
             body=PROTOCOL.TypedData(bytes=body),
             params={"path": path},
             query={},

@@ -123,6 +123,48 @@ def test_registering_lets_the_azure_cli_call() -> None:
     assert found.stdout.strip() == scope["id"]
 
 
+AZ = """#!/usr/bin/env bash
+echo "$*" >> "$CALLS"
+case "$*" in
+    "ad app list"*) echo an-application ;;
+    "account show"*) echo a-tenant ;;
+    "ad app federated-credential list"*) echo "$TRUSTED" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("trusted", ["", "function-app"])
+def test_registering_with_the_app_lets_people_sign_in_by_their_browser(tmp_path: Path, trusted: str) -> None:
+    """The identity stands in for a secret, and is trusted once, however often the script runs."""
+    (tmp_path / "az").write_text(AZ, encoding="utf-8")
+    (tmp_path / "az").chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "CALLS": str(tmp_path / "calls"),
+        "TRUSTED": trusted,
+    }
+    command = [str(FOLDER / "register-application"), "uds", "https://app.example.net/", "an-identity"]
+    told = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert told.stdout == "an-application\n"
+    calls = (tmp_path / "calls").read_text(encoding="utf-8")
+    assert (
+        "--web-redirect-uris https://app.example.net/.auth/login/aad/callback --enable-id-token-issuance true" in calls
+    )
+    created = re.findall(r"federated-credential create .*?--parameters (\{.*?\})", calls, re.DOTALL)
+    assert [json.loads(one) for one in created] == (
+        []
+        if trusted
+        else [
+            {
+                "name": "function-app",
+                "issuer": "https://login.microsoftonline.com/a-tenant/v2.0",
+                "subject": "an-identity",
+                "audiences": ["api://AzureADTokenExchange"],
+            }
+        ]
+    )
+
+
 def test_registering_needs_a_name() -> None:
     run = subprocess.run([str(FOLDER / "register-application")], capture_output=True, text=True, check=False)
     assert run.returncode == 2

@@ -168,6 +168,16 @@ def test_only_routes_with_a_lock_of_their_own_are_open() -> None:
         assert f'@app.route("{path.removeprefix("/api/")}"' in SHELL
 
 
+def test_a_browsers_sign_in_finds_the_identity_that_stands_in_for_a_secret() -> None:
+    name = at(
+        module("http-sign-in.bicep").resources["authentication"].body,
+        "properties.identityProviders.azureActiveDirectory.registration.clientSecretSettingName",
+    )
+    assert name is not None
+    source = (FOLDER / "modules/function-app.bicep").read_text(encoding="utf-8")
+    assert f"{string(name)}: identityClientId" in source
+
+
 def test_alarms_ask_for_functions_that_exist() -> None:
     rules = module("alerts.bicep")
     criteria = at(rules.resources["silence"].body, "properties.criteria")

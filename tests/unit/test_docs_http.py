@@ -6,7 +6,6 @@ import base64
 import itertools
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -41,6 +40,7 @@ pipelines:
   - {pipeline_id: items, target: {connection: lake, table: c}}
 """,
 }
+JSON = {"content-type": "application/json"}
 LOGIN = ("databricks", "a-password")  # pragma: allowlist secret
 
 
@@ -110,7 +110,7 @@ def test_every_route_is_described_and_every_description_is_a_route(routes: Route
     body = json.dumps({"reason": "why"}).encode()
     known: set[str] = set()
     for method, path in possible_paths():
-        answer = routes.answer(Request(method, fill(path), body=body))
+        answer = routes.answer(Request(method, fill(path), headers=JSON, body=body))
         # Two verbs are for pipelines alone: the route says that there is nothing.
         if json.loads(answer.text).get("error", {}).get("code") != "http.path":
             known.add(f"{method} {path}")
@@ -134,9 +134,9 @@ def assert_shows(shown: Any, real: Any, where: str) -> None:
         assert isinstance(real, type(shown)), where
 
 
-def call(routes: Routes, method: str, path: str, document: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+def call(routes: Routes, method: str, path: str, document: Any = None, headers: dict[str, str] | None = None) -> Any:
     body = b"" if document is None else json.dumps(document).encode()
-    return routes.answer(Request(method, path, headers=headers or {}, body=body))
+    return routes.answer(Request(method, path, headers=JSON | (headers or {}), body=body))
 
 
 def test_each_call_is_answered_as_the_page_shows(plane: ControlPlane, routes: Routes) -> None:
@@ -175,7 +175,7 @@ def test_each_wrong_call_is_answered_as_the_page_says(plane: ControlPlane, route
     text = PAGE.read_text(encoding="utf-8")
     for status, code, method, path, document in wrong:
         path, _, query = path.partition("?")
-        request = Request(method, path, body=json.dumps(document or {}).encode())
+        request = Request(method, path, headers=JSON, body=json.dumps(document or {}).encode())
         if query:
             request = replace(request, query=dict([query.split("=")]))
         answer = routes.answer(request)
@@ -188,4 +188,7 @@ def test_each_wrong_call_is_answered_as_the_page_says(plane: ControlPlane, route
     refused = call(routes, "POST", "/pipelines/orders/retry", {"reason": "why"})
     assert json.loads(refused.text)["error"]["code"] == "run.open"
     assert routes.answer(Request("POST", "/requests", body=b" " * (LARGEST_BODY + 1))).status == 413
+    for headers in ({}, {"content-type": "text/plain"}):
+        untold = routes.answer(Request("POST", "/pipelines/orders/pause", headers=headers, body=b'{"reason": "why"}'))
+        assert (untold.status, json.loads(untold.text)["error"]["code"]) == (415, "http.content_type")
     assert f"{LARGEST_BODY // 1024} KiB" in text

@@ -148,7 +148,9 @@ resource appSettings 'Microsoft.Web/sites/config@2025-03-01' = {
   // checkov:skip=CKV_AZURE_222:The rule is about the site and is answered there; this is one of its settings.
   parent: app
   name: 'appsettings'
-  properties: union(settings, {
+  properties: union(settings, empty(authClientId) ? {} : {
+    OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: identityClientId
+  }, {
     AzureWebJobsStorage__accountName: account.name
     AzureWebJobsStorage__credential: 'managedidentity'
     AzureWebJobsStorage__clientId: identityClientId

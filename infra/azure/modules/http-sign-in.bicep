@@ -44,6 +44,8 @@ resource authentication 'Microsoft.Web/sites/config@2025-03-01' = {
         registration: {
           clientId: authClientId
           openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+          // A browser's sign-in needs a secret of the application; the app's identity stands in for it (register-application).
+          clientSecretSettingName: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'
         }
         validation: {
           allowedAudiences: [
@@ -58,7 +60,7 @@ resource authentication 'Microsoft.Web/sites/config@2025-03-01' = {
       }
     }
     login: {
-      // Callers are programs with tokens of their own.
+      // Programs have tokens of their own, and a browser's sign-in is in its cookie: no token has to be kept.
       tokenStore: {
         enabled: false
       }
