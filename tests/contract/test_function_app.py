@@ -57,18 +57,16 @@ def test_the_service_is_made_once_and_the_event_loop_goes_on_meanwhile(
             monkeypatch.setattr(sys.modules[name], "build_azure", build, raising=False)
             monkeypatch.setattr(sys.modules[name], "read_azure_settings", lambda _environment: None, raising=False)
         try:
-            calls = [
-                asyncio.create_task(worker.timer("tick")),
-                asyncio.create_task(worker.timer("reconcile")),
-                asyncio.create_task(worker.message("take_request", b"{", "key")),
-            ]
+            timers = [asyncio.create_task(worker.timer(name)) for name in ("tick", "reconcile")]
+            message = asyncio.create_task(worker.message("take_request", b"{", "key"))
             while not made:
                 await asyncio.sleep(0.01)
             go_on.set()
-            answers = await asyncio.gather(*calls)
+            await asyncio.gather(*timers)
+            answer = await message
         finally:
             worker.stop()
-        assert answers[2].result.status == PROTOCOL.StatusResult.Success
+        assert answer.result.status == PROTOCOL.StatusResult.Success
 
     asyncio.run(begin())
     _open_azure.cache_clear()
