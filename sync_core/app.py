@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from sync_core.adapters.alert_sink import ChannelSink
@@ -25,13 +27,15 @@ from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import ConfigError
 from sync_core.domain.run import AuditPlace
 from sync_core.ports import AlertSink, Secrets
-from sync_core.settings import AzureSettings, Settings
+from sync_core.settings import AzureSettings, Settings, read_azure_settings
 from sync_core.telemetry import NoTelemetry, Telemetry
 from sync_core.telemetry_doors import observe
 from sync_core.telemetry_settings import TelemetrySettings, read_telemetry_settings
 
 APPLICATION = Path(__file__).parents[1]
 """The folder of function_app.py: a Functions app is not always started in it."""
+
+_OPENING = threading.Lock()
 
 
 def now() -> datetime:
@@ -165,6 +169,17 @@ def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Serv
         return name, password
 
     return Service(plane, lambda: None, close, login)
+
+
+@cache
+def _open_azure() -> Service:
+    return build_azure(read_azure_settings(os.environ))
+
+
+def azure_service() -> Service:
+    """The one of this process, made by who asks first: a wrong setting is an error of a function, not of the host's start."""
+    with _OPENING:
+        return _open_azure()
 
 
 def open_telemetry(sending: TelemetrySettings) -> Telemetry:

@@ -54,13 +54,15 @@ class App:
         on_event: EventHandler,
         kind: RunKind = RunKind.INCREMENTAL,
         ranges: Mapping[str, Range] | None = None,
+        who: str = "",
     ) -> tuple[list[RunResult], list[Refusal]]:
         """Settle open runs, then begin, launch and complete one batch. KeyboardInterrupt closes its runs as cancelled.
 
-        A pipeline whose run is alive elsewhere is refused; the others run.
+        A pipeline whose run is alive elsewhere is refused; the others run. `who` asks, for the record.
         """
         asked = [
-            self._ask(pipeline.pipeline_id, kind, (ranges or {}).get(pipeline.pipeline_id)) for pipeline in pipelines
+            self._ask(pipeline.pipeline_id, kind, (ranges or {}).get(pipeline.pipeline_id), who)
+            for pipeline in pipelines
         ]
         batch_id = make_batch_id([one.run_key for one in asked])
         known = {pipeline.pipeline_id: pipeline for pipeline in pipelines}
@@ -156,9 +158,10 @@ class App:
         """Delete what is older than it is kept."""
         forget(self.store, self.folder, self.retention, self.now())
 
-    def _ask(self, pipeline_id: str, kind: RunKind, asked: Range | None) -> Asked:
+    def _ask(self, pipeline_id: str, kind: RunKind, asked: Range | None, who: str = "") -> Asked:
         # An ordinary run by hand is no request: what it finds done by another is done.
-        return ask(pipeline_id, self.new_id(), kind, asked, requested=kind is not RunKind.INCREMENTAL)
+        requested = kind is not RunKind.INCREMENTAL
+        return ask(pipeline_id, self.new_id(), kind, asked, requested=requested, requested_by=who)
 
     def _close_unless_running(self, batch_id: str, asked: Sequence[Asked], reason: str, state: RunState) -> None:
         """An engine that lives on in spite of an error is left alone: the next run takes in what it did."""

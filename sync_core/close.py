@@ -190,6 +190,7 @@ def _give_up_or_retry(
             run_key, run.pipeline_id, run.kind, attempt, RunState.BEGUN, make_batch_id([run_key]), now,
             request_id=run.request_id, occasion=run.occasion, range=run.range, slot=run.slot,
             not_before=now + timedelta(seconds=policy.retry.pause_after(run.attempt)), trace=run.trace, caller=run.caller,
+            requested_by=run.requested_by,
         )  # fmt: skip
         return replace(record, open_run=run_key), (run, again)
     condition = Condition.RECONCILIATION if error.code in _MISMATCHES else Condition.FAILED

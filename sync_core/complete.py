@@ -56,6 +56,9 @@ def complete_run(
     try:
         result = folder.read_result(run.batch_id, run.run_key)
     except PermanentError as fault:
+        if fault.code != "run_folder.unreadable":
+            # It says nothing of the run that the folder is out of reach: whoever is in there goes on.
+            raise
         error = RunError(fault.code, fault.kind, f"Pipeline {run.pipeline_id}: {fault.message}", fault.remedy)
         return fail(store, run.pipeline_id, run.run_key, error, now, policy)
     if result is None:

@@ -234,6 +234,7 @@ class ControlPlane:
             replace(
                 ask(one.pipeline_id, asked.request_id, asked.kind, _range(one, asked), requested=True),
                 caller=asked.traceparent,
+                requested_by=asked.requested_by,
             )
             for one in self.select(asked.pipelines)
         ]

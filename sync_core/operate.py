@@ -17,11 +17,10 @@ from sync_core.domain.run import (
     RunRecord,
     RunState,
     WatermarkChange,
-    make_run_key,
 )
 from sync_core.domain.watermark import Watermark
 from sync_core.ports import Conflict, Launcher, LaunchStatus, RunFolder, StateStore
-from sync_core.request import Asked
+from sync_core.request import Asked, ask
 from sync_core.update import TRIES, update
 
 KEPT_OPERATIONS = 20
@@ -143,7 +142,7 @@ def run_again(store: StateStore, pipeline_id: str, run_key: str | None, who: str
         raise ConfigError("run.open", f"Pipeline {pipeline_id}: that run is still open.", "Wait for it, or cancel it.")
     _record(store, pipeline_id, Operation(now, who, reason, "retry", found.run_key), lambda one: one)
     occasion = f"retry {found.run_key[:16]} {now.isoformat()}"
-    return Asked(pipeline_id, make_run_key(pipeline_id, occasion, 1), occasion, found.kind, found.range, requested=True)
+    return ask(pipeline_id, occasion, found.kind, found.range, requested=True, requested_by=who)
 
 
 def _record(

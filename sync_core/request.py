@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sync_core.batches import Batch, pack, send_batch
-from sync_core.domain.errors import RetryableError
+from sync_core.domain.errors import PermanentError, RetryableError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import (
     PendingRequest,
@@ -28,7 +28,7 @@ class Asked:
     """What is asked of one pipeline, and by what occasion: its slot, a request's id, the successes it follows.
 
     `requested` keeps it pending on the record until it has succeeded or is given up; `caller` is the `traceparent` it
-    was asked under.
+    was asked under, `requested_by` the name of who asked.
     """
 
     pipeline_id: str
@@ -40,15 +40,19 @@ class Asked:
     slot: datetime | None = None
     consumed: Mapping[str, int] = field(default_factory=dict[str, int])
     caller: str = ""
+    requested_by: str = ""
 
     @property
     def request_id(self) -> str | None:
         return self.occasion if self.requested else None
 
 
-def ask(pipeline_id: str, occasion: str, kind: RunKind, asked: Range | None, *, requested: bool) -> Asked:
+def ask(
+    pipeline_id: str, occasion: str, kind: RunKind, asked: Range | None, *, requested: bool, requested_by: str = ""
+) -> Asked:
     """The first attempt of a request or of a run by hand."""
-    return Asked(pipeline_id, make_run_key(pipeline_id, occasion, 1), occasion, kind, asked, requested)
+    run_key = make_run_key(pipeline_id, occasion, 1)
+    return Asked(pipeline_id, run_key, occasion, kind, asked, requested, requested_by=requested_by)
 
 
 def begin(record: PipelineRecord, asked: Asked, batch_id: str, now: datetime) -> tuple[PipelineRecord, RunRecord]:
@@ -75,6 +79,7 @@ def begin(record: PipelineRecord, asked: Asked, batch_id: str, now: datetime) ->
         slot=asked.slot,
         trace=begin_trace(batch_id),
         caller=asked.caller,
+        requested_by=asked.requested_by,
     )
     record = keep_pending(record, asked, now)
     if asked.slot is not None and (record.last_slot is None or asked.slot > record.last_slot):
@@ -98,7 +103,9 @@ def keep_pending(record: PipelineRecord, asked: Asked, now: datetime) -> Pipelin
     """The record with the request among those that wait."""
     if asked.request_id is None or any(one.request_id == asked.request_id for one in record.pending):
         return record
-    request = PendingRequest(asked.request_id, asked.kind, asked.range, now, caller=asked.caller)
+    request = PendingRequest(
+        asked.request_id, asked.kind, asked.range, now, caller=asked.caller, requested_by=asked.requested_by
+    )
     return replace(record, pending=(*record.pending, request))
 
 
@@ -130,23 +137,35 @@ def request(
 ) -> list[Batch]:
     """Take in a request of any number of pipelines: idle ones begin and are queued, for the others it stays pending.
 
-    Any number of deliveries begin each pipeline once. `paused` pipelines keep the request until they are resumed.
+    Any number of deliveries begin each pipeline once. `paused` pipelines keep the request until they are resumed. One
+    that cannot take it keeps no other from its run; why not is raised at the end.
     """
+    troubles: list[PermanentError] = []
     for one in asked:
 
         def decide(record: PipelineRecord, one: Asked = one) -> tuple[PipelineRecord, tuple[RunRecord, ...]]:
             known = store.run(one.pipeline_id, one.run_key) is not None
             return (record if known else keep_pending(record, one, now)), ()
 
-        update(store, one.pipeline_id, decide)
+        try:
+            update(store, one.pipeline_id, decide)
+        except PermanentError as error:
+            troubles.append(error)
     idle = [one for one in asked if one.pipeline_id not in paused]
-    return begin_batches(store, queue, idle, pipelines, now)
+    batches = begin_batches(store, queue, idle, pipelines, now)
+    if troubles:
+        raise troubles[0]
+    return batches
 
 
 def begin_batches(
     store: StateStore, queue: Queue, asked: Sequence[Asked], pipelines: Mapping[str, Pipeline], now: datetime
 ) -> list[Batch]:
-    """Begin what can begin, packed into batches, and send each batch (R4). A crash on the way is reconciled (R9)."""
+    """Begin what can begin, packed into batches, and send each batch (R4). A crash on the way is reconciled (R9).
+
+    A record that cannot be written keeps no other pipeline from its due: the first such error is raised at the end.
+    """
+    troubles: list[PermanentError] = []
     wanted = {(one.pipeline_id, one.run_key): one for one in asked}
     sent: list[Batch] = []
     for packed in pack(list(wanted), pipelines):
@@ -157,10 +176,15 @@ def begin_batches(
             except RetryableError:
                 # An open run, or a writer that was first: the request is pending, the slot is still due.
                 continue
+            except PermanentError as error:
+                troubles.append(error)
+                continue
             if run.state is RunState.BEGUN and run.batch_id == packed.batch_id:
                 begun.append(pair)
         if begun:
             batch = replace(packed, runs=tuple(begun), trace=begin_trace(packed.batch_id))
             send_batch(queue, batch)
             sent.append(batch)
+    if troubles:
+        raise troubles[0]
     return sent

@@ -37,7 +37,10 @@ def due_run(pipeline: Pipeline, records: Mapping[str, PipelineRecord], now: date
     if record.pending:
         first = record.pending[0]
         run_key = make_run_key(name, first.request_id, 1)
-        return Asked(name, run_key, first.request_id, first.kind, first.range, requested=True, caller=first.caller)
+        return Asked(
+            name, run_key, first.request_id, first.kind, first.range,
+            requested=True, caller=first.caller, requested_by=first.requested_by,
+        )  # fmt: skip
     if isinstance(schedule, Cron | Every):
         slots = due_slots(schedule, record.last_slot, now)
         if not slots:

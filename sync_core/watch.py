@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from sync_core.close import audience_of, with_notices
 from sync_core.domain.alert import AlertRules, Audience, Condition, Finding, advance
+from sync_core.domain.errors import SyncError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import PipelineRecord, RunRecord
 from sync_core.domain.schedule import OnDemand
@@ -35,8 +36,12 @@ def watch(
     paused: frozenset[str],
     now: datetime,
 ) -> int:
-    """Open, repeat and close episodes of every pipeline, and send their notices. Returns how many were sent."""
+    """Open, repeat and close episodes of every pipeline, and send their notices. Returns how many were sent.
+
+    One that cannot be written or told keeps no other from being looked at: the first such error is raised at the end.
+    """
     sent = 0
+    troubles: list[SyncError] = []
     for stored in store.load_many(sorted(pipelines)):
         record = stored.record
         pipeline = pipelines[record.pipeline_id]
@@ -46,13 +51,19 @@ def watch(
             run = store.run(found.pipeline_id, found.open_run) if found.open_run else None
             return look(pipeline, found, run, silent, now)
 
-        sent += _advance(store, queue, record, look_at, pipeline.alerts, audience_of(pipeline), now)
+        try:
+            sent += _advance(store, queue, record, look_at, pipeline.alerts, audience_of(pipeline), now)
+        except SyncError as error:
+            troubles.append(error)
 
     def look_for_letters(_: PipelineRecord) -> Findings:
         return {Condition.DEAD_LETTERS: _dead(sum(len(queue.dead_letters(name)) for name in QUEUES))}
 
     record = store.load(CONTROL_PLANE).record
-    return sent + _advance(store, queue, record, look_for_letters, AlertRules(), Audience(), now)
+    sent += _advance(store, queue, record, look_for_letters, AlertRules(), Audience(), now)
+    if troubles:
+        raise troubles[0]
+    return sent
 
 
 def look(

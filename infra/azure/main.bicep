@@ -136,6 +136,9 @@ param release string = ''
 @description('Endpoint for OpenLineage events; empty for none.')
 param lineageUrl string = ''
 
+@description('SCOPE/KEY of the API key that the OpenLineage receiver asks for; empty where it asks for none.')
+param lineageSecret string = ''
+
 @description('App settings beside those below: name to value. No secrets.')
 param extraAppSettings object = {}
 
@@ -387,6 +390,7 @@ module functionApp 'modules/function-app.bicep' = {
       UDS_ENVIRONMENT: stage
       UDS_RELEASE: release
       UDS_LINEAGE_URL: lineageUrl
+      UDS_LINEAGE_SECRET: lineageSecret
       PYTHON_ENABLE_OPENTELEMETRY: 'true'
       OTEL_SERVICE_NAME: 'universal-data-sync'
       OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=${stage}'

@@ -41,3 +41,4 @@ param createPrivateDnsZones = bool(readEnvironmentVariable('UDS_CREATE_DNS_ZONES
 param alertEmails = json(readEnvironmentVariable('UDS_ALERT_EMAILS', '[]'))
 param release = readEnvironmentVariable('UDS_RELEASE', '')
 param lineageUrl = readEnvironmentVariable('UDS_LINEAGE_URL', '')
+param lineageSecret = readEnvironmentVariable('UDS_LINEAGE_SECRET', '')

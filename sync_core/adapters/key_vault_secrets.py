@@ -165,7 +165,7 @@ def _translate_status(error: HttpResponseError, status: int, what: str) -> SyncE
                 f"{what} answered 403: it takes no calls from this network ({reason}).",
                 "Allow it in the vault's networking, or use its private endpoint.",
             )
-        return PermanentError(
+        return RetryableError(
             "secrets.forbidden",
             f"{what} answered 403: this identity may not read it.",
             f'Grant it the role "{ROLE}" on the vault; a new grant takes some minutes.',

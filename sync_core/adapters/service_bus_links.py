@@ -128,13 +128,13 @@ def translate(error: AzureError, queue: str, role: str) -> SyncError:
     """A vendor's error as the next move. `role` is what the identity needs for the call that failed."""
     sign_in = _sign_in_error(error)
     if sign_in is not None:
-        return PermanentError(
+        return RetryableError(
             "queue.sign_in",
             f"No token for Service Bus queue {queue} could be had: {type(sign_in).__name__}.",
             f"Give the process a managed identity that has the role {role}.",
         )
     if isinstance(error, ServiceBusAuthenticationError | ServiceBusAuthorizationError):
-        return PermanentError(
+        return RetryableError(
             "queue.forbidden",
             f"Service Bus refused access to queue {queue}.",
             f"Give the identity the role {role} on the namespace or the queue.",

@@ -163,9 +163,15 @@ class ServiceBusQueue:
             (one.enqueued_time_utc, _dead_letter(queue, one))
             for one in self._peek(queue, ServiceBusSubQueue.DEAD_LETTER, lambda _one: True)
         ]
-        # The service remembers a key for a while; here it counts for good.
+        # The service remembers a key for a while; here it counts for good. What was held too often while others were
+        # sent again, or lay there too long, is among the dead letters of that queue itself.
         rejected: dict[str, tuple[datetime | None, Message]] = {}
-        for one in self._peek(REJECTED, None, lambda one: _property(one, "queue") == queue):
+        aside = [
+            one
+            for part in (None, ServiceBusSubQueue.DEAD_LETTER)
+            for one in self._peek(REJECTED, part, lambda one: _property(one, "queue") == queue)
+        ]
+        for one in aside:
             key = _property(one, "key")
             message = Message(queue, key, _body(one), one.delivery_count or 0, "", _property(one, "reason"))
             rejected.setdefault(str(one.message_id), (one.enqueued_time_utc, message))
@@ -176,9 +182,9 @@ class ServiceBusQueue:
         def rejected(one: ServiceBusReceivedMessage) -> bool:
             return _property(one, "queue") == queue and _property(one, "key") == key
 
-        return self._take_back(
-            queue, queue, ServiceBusSubQueue.DEAD_LETTER, lambda one: str(one.message_id or "") == key
-        ) + self._take_back(queue, REJECTED, None, rejected)
+        dead = ServiceBusSubQueue.DEAD_LETTER
+        own = self._take_back(queue, queue, dead, lambda one: str(one.message_id or "") == key)
+        return own + sum(self._take_back(queue, REJECTED, part, rejected) for part in (None, dead))
 
     def close(self) -> None:
         """Give back what is held and close every connection."""

@@ -174,18 +174,28 @@ def delete(row_key: str, tag: str | None = None) -> Write:
 
 
 class Table:
-    """One table, made when it is missing. Raises RetryableError and PermanentError, and Refused where it says so."""
+    """One table, made at its first use when it is missing: a process starts though its account is out of reach by then.
+
+    Raises RetryableError and PermanentError, and Refused where it says so.
+    """
 
     def __init__(self, service: TableServiceClient, name: str) -> None:
         self._service = service
+        self._name = name
         self._subject = f"The state store (table {name} at {urlsplit(service.url).netloc})"
-        with self._errors():
-            service.create_table_if_not_exists(name, **_REPEATABLE)
-            self._client: TableClient = service.get_table_client(name)
+        self._found: TableClient | None = None
 
     def close(self) -> None:
         """Close its connections."""
         self._service.close()
+
+    @property
+    def _client(self) -> TableClient:
+        # Of threads that come at the same moment each asks for it: it is made once all the same.
+        if self._found is None:
+            self._service.create_table_if_not_exists(self._name, **_REPEATABLE)
+            self._found = self._service.get_table_client(self._name)
+        return self._found
 
     def get(self, partition: str, row_key: str, select: Sequence[str] = ()) -> Entity | None:
         """A point read, of some properties or all; None when there is no such row."""
@@ -206,7 +216,8 @@ class Table:
         chosen = [*select, "RowKey", "Timestamp"] if select else None
         size = min(limit, LARGEST_PAGE) if limit > 0 else LARGEST_PAGE
         parameters = {"partition": partition, "low": low, "high": high}
-        found = self._client.query_entities(text, parameters=parameters, select=chosen, results_per_page=size)
+        with self._errors():
+            found = self._client.query_entities(text, parameters=parameters, select=chosen, results_per_page=size)
         pages = found.by_page()
         while limit:
             with self._errors():
@@ -280,7 +291,8 @@ def _translated(error: AzureError, subject: str) -> SyncError:
     status, code = getattr(error, "status_code", None), _code(error)
     told = " ".join(str(part) for part in (status, code) if part) or type(error).__name__
     if status in (401, 403) or isinstance(error, ClientAuthenticationError):
-        return PermanentError(
+        # For later: a role that was just assigned takes minutes to count, and the endpoint that gives tokens may be away.
+        return RetryableError(
             "store.refused",
             f"{subject} refuses this sign-in ({told}).",
             "Give the identity the role Storage Table Data Contributor on the account, let the account's network rules "

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sync_core.by_hand import Refusal
-from sync_core.cli.context import open_app, open_catalog
+from sync_core.cli.context import open_app, open_catalog, who
 from sync_core.cli.options import (
     DEFAULT_CONFIG,
     DEFAULT_STATE,
@@ -59,7 +59,7 @@ def run(
     kind, ranges = _what(pipelines, full_refresh, since, until)
     app = open_app(state)
     with show_progress([pipeline.pipeline_id for pipeline in pipelines], silent=as_json) as on_event:
-        results, refusals = app.run(pipelines, catalog.connections, on_event, kind, ranges)
+        results, refusals = app.run(pipelines, catalog.connections, on_event, kind, ranges, who())
     with contextlib.suppress(SyncError):
         # Housekeeping: the next run does it, and what this one did is to be told.
         app.forget()

@@ -129,11 +129,11 @@ def history(
     if not runs:
         print(f"{pipeline.pipeline_id} has never run.")
         return
-    table = _table("begun (UTC)", "kind", "state", "took", "what")
+    table = _table("begun (UTC)", "kind", "state", "took", "asked by", "what")
     for run in runs:
-        table.add_row(
-            f"{run.created_at:%Y-%m-%d %H:%M:%S}", run.kind.value, _state(app, run), _took(run), _what(app, run)
-        )
+        begun = f"{run.created_at:%Y-%m-%d %H:%M:%S}"
+        asked_by = Text(run.requested_by)
+        table.add_row(begun, run.kind.value, _state(app, run), _took(run), asked_by, _what(app, run))
     print_table(table)
 
 

@@ -249,7 +249,7 @@ class RunRecord:
 
     `occasion` is what made it: its slot, its request's id, or the successes it comes after. `not_before` is the end
     of the pause before a retry, `heartbeat` when its launch was last looked at. `trace` is the `traceparent` of its batch
-    or of its first attempt, `caller` that of whoever asked for it.
+    or of its first attempt, `caller` that of whoever asked for it. `requested_by` names who asked, empty for a schedule.
     """
 
     run_key: str
@@ -273,11 +273,15 @@ class RunRecord:
     late_success: bool = False
     trace: str = ""
     caller: str = ""
+    requested_by: str = ""
 
 
 @dataclass(frozen=True)
 class PendingRequest:
-    """A request that stays on the record until it has succeeded or is given up (R7); `caller` is who asks, as a `traceparent`."""
+    """A request that stays on the record until it has succeeded or is given up (R7).
+
+    `caller` is the `traceparent` that it is asked under, `requested_by` the name of who asks.
+    """
 
     request_id: str
     kind: RunKind
@@ -285,6 +289,7 @@ class PendingRequest:
     requested_at: datetime | None = None
     adopt: bool = False
     caller: str = ""
+    requested_by: str = ""
 
 
 @dataclass(frozen=True)

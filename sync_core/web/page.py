@@ -97,6 +97,7 @@ def _run(run: RunRecord, now: datetime) -> dict[str, Any]:
         "began": _time(run.created_at),
         "kind": run.kind.value.replace("_", " "),
         "attempt": run.attempt,
+        "requested_by": run.requested_by,
         "state": "running" if run.state.is_open else (result.state if result else run.state).value,
         "rows": [number(one) for one in (counts.read, counts.inserted, counts.updated, counts.deleted)]
         if counts

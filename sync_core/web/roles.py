@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sync_core.domain.errors import ConfigError
+from sync_core.domain.errors import ConfigError, PermanentError
 
 PRINCIPAL = "x-ms-client-principal"
 """The header in which App Service authentication hands over who signed in. Learn, "Work with user identities"."""
@@ -45,7 +45,8 @@ class NotSignedIn(Exception):
 
 
 Admission = Callable[[Mapping[str, str]], Caller]
-"""The caller by a request's headers, whose names are in lower case. Raises NotSignedIn."""
+"""The caller by a request's headers, whose names are in lower case. Raises NotSignedIn, PermanentError where the app is
+not protected as it should be."""
 
 
 def admit_key_holder(_headers: Mapping[str, str]) -> Caller:
@@ -78,19 +79,29 @@ def admit_principal(headers: Mapping[str, str]) -> Caller:
 
 
 def admission(http_auth: str, environment: Mapping[str, str]) -> Admission:
-    """How callers are admitted under the setting UDS_HTTP_AUTH. Raises ConfigError when that must not be."""
+    """How callers are admitted under the setting UDS_HTTP_AUTH. Raises ConfigError for one that is not known.
+
+    Under `entra` nobody is, unless the platform says that its authentication is on; where it says nothing,
+    UDS_HTTP_AUTH_CHECKED says that a person has looked.
+    """
     if http_auth == "keys":
         return admit_key_holder
     if http_auth != "entra":
         raise ConfigError("settings.wrong", "UDS_HTTP_AUTH is neither entra nor keys.", "See docs/security.md.")
-    # The platform takes the header out of what comes from outside only while its authentication is on.
-    if environment.get("WEBSITE_AUTH_ENABLED", "true").lower() != "true":
-        raise ConfigError(
-            "settings.wrong",
-            "UDS_HTTP_AUTH is entra, but App Service authentication is off, so anybody could say who they are.",
-            "Turn authentication on (authsettingsV2), or set UDS_HTTP_AUTH to keys.",
-        )
+    # The platform takes the header out of what comes from outside only while its authentication is on, and tells the app
+    # so. What it does not say is not believed: a header that anybody can write would open everything.
+    said = environment.get("WEBSITE_AUTH_ENABLED", "").lower()
+    if said != "true" and (said or environment.get("UDS_HTTP_AUTH_CHECKED") != "true"):
+        return _admit_nobody
     return admit_principal
+
+
+def _admit_nobody(_headers: Mapping[str, str]) -> Caller:
+    raise PermanentError(
+        "http.unprotected",
+        "UDS_HTTP_AUTH is entra, but App Service authentication is not known to be on, so anybody could say who they are.",
+        "Turn it on (authsettingsV2), or set UDS_HTTP_AUTH to keys. See docs/security.md.",
+    )
 
 
 _ROLE_CLAIMS = ("roles", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role")

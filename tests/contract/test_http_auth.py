@@ -50,6 +50,9 @@ CALLS: dict[str, tuple[str, str, bytes, int]] = {
     # There is no run: what matters is that the call got so far as to look for one.
     "Sync.Operate cancel": ("POST", "pipelines/orders/cancel", REASON, 404),
     "Sync.Operate retry": ("POST", "pipelines/orders/retry", REASON, 404),
+    "Sync.Operate watermark": ("POST", "pipelines/orders/watermark", b'{"value": null, "reason": "for a test"}', 200),
+    "Sync.Read letters": ("GET", "dead-letters", b"", 200),
+    "Sync.Operate letters": ("POST", "dead-letters/send-again", b'{"queue": "sync-requests", "key": "x"}', 404),
 }
 """By the role that a call needs: method, path, body, and the status for who has the role."""
 
@@ -82,9 +85,22 @@ def service(tmp_path: Path) -> Service:
 
 @pytest.fixture
 def with_worker(service: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Run a test's body on a worker that has loaded the app anew under a setting of UDS_HTTP_AUTH."""
+    """Run a test's body on a worker that has loaded the app anew under a setting of UDS_HTTP_AUTH.
 
-    def run(setting: str | None, body: Callable[[Worker], Awaitable[None]], login: Logins | None = None) -> None:
+    `platform` is what the platform says of its own authentication, None where it says nothing.
+    """
+    monkeypatch.delenv("UDS_HTTP_AUTH_CHECKED", raising=False)
+
+    def run(
+        setting: str | None,
+        body: Callable[[Worker], Awaitable[None]],
+        login: Logins | None = None,
+        platform: str | None = "True",
+    ) -> None:
+        if platform is None:
+            monkeypatch.delenv("WEBSITE_AUTH_ENABLED", raising=False)
+        else:
+            monkeypatch.setenv("WEBSITE_AUTH_ENABLED", platform)
         if setting is None:
             monkeypatch.delenv("UDS_HTTP_AUTH", raising=False)
         else:
@@ -158,6 +174,22 @@ def test_with_entra_every_call_needs_its_role(with_worker: Callable[..., None]) 
             assert (status, needed in told["error"]["message"]) == (403, True), path
 
     with_worker("entra", body)
+
+
+@pytest.mark.parametrize("platform", [None, "False"])
+def test_with_entra_and_without_the_platforms_authentication_a_forged_header_opens_nothing(
+    with_worker: Callable[..., None], platform: str | None
+) -> None:
+    async def body(worker: Worker) -> None:
+        for method, path, content, _ in CALLS.values():
+            for headers in ({}, signed_in("Sync.Operate")):
+                status, told = await worker.http("http", method, path, content, headers)
+                assert (status, told["error"]["code"]) == (500, "http.unprotected"), (path, headers)
+        assert (await worker.http("health", "GET", "health"))[0] == 200
+        hint = b'{"run": {"run_id": 7}}'
+        assert (await worker.http("webhook", "POST", "webhooks/databricks", hint, basic(PASSWORD)))[0] == 202
+
+    with_worker("entra", body, platform=platform)
 
 
 def test_who_acted_is_who_signed_in_and_not_what_the_body_says(

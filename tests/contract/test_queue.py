@@ -239,6 +239,19 @@ def test_what_was_put_aside_is_sent_again_and_nothing_else(case: Case) -> None:
     assert [one.dead for one in case.queue.dead_letters(case.other)] == ["It is wrong."]
 
 
+def test_what_lies_beside_others_that_are_sent_again_is_never_lost(case: Case) -> None:
+    """Service Bus hands out no message by its key: each call takes the others up too, and may do so ten times."""
+    keys = [f"key {number}" for number in range(13)]
+    for key in keys:
+        case.queue.reject(case.name, key.upper(), key, "It is wrong.")
+    for key in keys[1:]:
+        assert case.queue.send_again(case.name, key) == 1
+    assert [(one.key, one.dead) for one in case.queue.dead_letters(case.name)] == [("key 0", "It is wrong.")]
+    assert case.queue.send_again(case.name, "key 0") == 1
+    assert case.queue.dead_letters(case.name) == []
+    assert sorted(case.bodies(13)) == sorted(key.upper() for key in keys)
+
+
 def test_a_message_sent_again_may_be_put_aside_again(case: Case) -> None:
     case.queue.send(case.name, "A", "a")
     case.queue.dead_letter(case.receive(), "It is gone.")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -171,6 +171,31 @@ def test_local_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 # ---- in a volume
+
+
+@pytest.mark.parametrize("error", [RetryableError, PermanentError])
+def test_volume_what_cannot_be_forgotten_keeps_the_others_no_longer(
+    databricks: DatabricksApi, monkeypatch: pytest.MonkeyPatch, error: type[SyncError]
+) -> None:
+    """A call that fails or is ended half way has brought it further: or no night would ever be long enough."""
+    folder = volume(databricks)
+    names = [f"batch{number:02}" for number in range(12)]
+    for name in names:
+        folder.write_manifest(Manifest(name, {}, ()))
+        age(databricks.files.local(f"{FOLDER}/{name}"), 86_400)
+    look = folder._is_idle
+
+    def is_idle(path: PurePosixPath, limit: float) -> bool:
+        if path.name == "batch11":
+            raise error("test.away", "It cannot be listed.")
+        return look(path, limit)
+
+    monkeypatch.setattr(folder, "_is_idle", is_idle)
+    with pytest.raises(error, match="cannot be listed"):
+        folder.forget(datetime.now(UTC) - timedelta(hours=1), set())
+    left = [name for name in names if folder.read_manifest(name)]
+    assert "batch11" in left
+    assert len(left) < 12 if error is RetryableError else left == ["batch11"]
 
 
 def test_volume_a_batch_whose_result_is_new_is_not_old(databricks: DatabricksApi) -> None:

@@ -250,7 +250,7 @@ def test_a_token_that_the_vault_refuses(vault: Vault, open_vault: Open, clock: C
 @pytest.mark.parametrize("inner_code", ["ForbiddenByRbac", "ForbiddenByPolicy", "", "Forbidden\n<b>"])
 def test_403_names_the_role(vault: Vault, open_vault: Open, inner_code: str) -> None:
     vault.refusals = [Refusal(403, inner_code)]
-    with pytest.raises(PermanentError, match=f'kv/oracle-pw.*answered 403.*role "{ROLE}"'):
+    with pytest.raises(RetryableError, match=f'kv/oracle-pw.*answered 403.*role "{ROLE}"'):
         open_vault().get(REFERENCE)
 
 

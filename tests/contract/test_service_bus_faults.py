@@ -164,7 +164,7 @@ def test_wrong_and_weak_keys_are_refused_with_the_role_that_is_needed() -> None:
             (sign_in("sender", "sender-key"), lambda one: one.receive("runs"), "Data Receiver"),
             (sign_in("sender", "sender-key"), lambda one: one.dead_letters("runs"), "Data Receiver"),
         ):
-            with pytest.raises(PermanentError, match=f"Azure Service Bus {role}") as caught:
+            with pytest.raises(RetryableError, match=f"Azure Service Bus {role}") as caught:
                 call(queue)
             assert caught.value.code == "queue.forbidden"
             assert_says_nothing_secret(caught.value)
@@ -187,7 +187,7 @@ def test_an_identity_that_gets_no_token_is_told(service_bus: ServiceBusBroker) -
     name = service_bus.queue()
     client = ServiceBusClient(f"127.0.0.1:{service_bus.port}", NoIdentity(), use_tls=False, retry_total=0)
     queue = ServiceBusQueue(client, WAIT)
-    with pytest.raises(PermanentError, match="Azure Service Bus Data Sender") as caught:
+    with pytest.raises(RetryableError, match="Azure Service Bus Data Sender") as caught:
         queue.send(name, "A", "a")
     assert caught.value.code == "queue.sign_in"
     queue.close()

@@ -150,6 +150,16 @@ def test_one_pipeline_shows_its_runs_and_what_was_done_by_hand(site: Site) -> No
     assert page.rows[-1][1:] == ["retry", "ada@example.com", "the secret is being renewed"]
 
 
+def test_a_run_shows_who_asked_for_it(site: Site) -> None:
+    store = site.store
+    stored = store.load("sales.export")
+    asked = replace(run("sales.export", 1, RunState.FAILED), requested_by="<erp>")
+    store.save(stored, stored.record, [asked])
+    answer = ask(site, "/pipelines/sales.export")
+    assert Table(answer.text).rows[1][1] == "incremental asked by <erp>"
+    assert "asked by &lt;erp&gt;" in answer.text
+
+
 def test_a_run_under_way_shows_how_long_it_has_taken(site: Site) -> None:
     site.clock.pass_by(minutes=5)
     page = Table(ask(site, "/pipelines/sales.items").text)

@@ -15,7 +15,7 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError
 
 from sync_core.adapters.table_service import open_table_service
-from sync_core.domain.errors import ConfigError, PermanentError
+from sync_core.domain.errors import ConfigError, RetryableError
 from sync_core.domain.run import PipelineRecord
 from tests.support.azurite import Azurite
 from tests.support.stores import a_run, tables_of
@@ -26,9 +26,9 @@ def test_a_wrong_key_is_told_with_what_to_check(azurite: Azurite) -> None:
     key = base64.b64encode(b"another key").decode()
     with (
         tables_of(azurite.connection_string_of(key)) as opened,
-        pytest.raises(PermanentError, match=r"refuses this sign-in \(403.*Storage Table Data Contributor") as caught,
+        pytest.raises(RetryableError, match=r"refuses this sign-in \(403.*Storage Table Data Contributor") as caught,
     ):
-        opened()
+        opened().load("orders")
     assert caught.value.code == "store.refused"
     assert key not in str(caught.value)
 
@@ -109,6 +109,6 @@ def test_an_expired_or_missing_identity_is_told(
     for identity in (Identity(start=time.time() - 86_400), Identity(error=missing)):
         with (
             tables_of(server.table_url, identity) as opened,
-            pytest.raises(PermanentError, match=r"refuses this sign-in.*Storage Table Data Contributor"),
+            pytest.raises(RetryableError, match=r"refuses this sign-in.*Storage Table Data Contributor"),
         ):
-            opened()
+            opened().load("orders")

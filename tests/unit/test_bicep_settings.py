@@ -14,6 +14,7 @@ from sync_core.adapters.table_store import TableStore
 from sync_core.domain.errors import ConfigError
 from sync_core.messages import QUEUES
 from sync_core.settings import read_azure_settings
+from sync_core.telemetry_settings import read_telemetry_settings
 from tests.support.bicep import Template, at, properties, read, string, text
 from tests.support.bicep_rules import app_settings
 
@@ -52,6 +53,9 @@ def test_every_setting_that_the_app_asks_for_is_set() -> None:
     asked = Asked()
     with pytest.raises(ConfigError):
         read_azure_settings(asked)
+    read_telemetry_settings(asked, "dev")
+    assert "UDS_LINEAGE_URL" in asked.names
+    asked.names = {name for name in asked.names if not name.startswith("OTEL_")}
     assert "UDS_TABLES" in asked.names
     assert asked.names - LOCAL - set(given()) == set()
     assert set(given()) & LOCAL == set()

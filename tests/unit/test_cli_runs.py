@@ -326,6 +326,15 @@ def test_status_of_every_pipeline(capsys: Capture, engine: Callable[[str], None]
     assert datetime.fromisoformat(row["last_sync"]).tzinfo is not None
 
 
+def test_history_says_who_asked(
+    capsys: Capture, engine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    uds(capsys, "run", "orders", "--full-refresh")
+    assert uds_json(capsys, "history", "orders")[1]["runs"][0]["requested_by"] == "ada"
+    assert "ada" in uds(capsys, "history", "orders")[1]
+
+
 def test_history_is_newest_first_and_limited(capsys: Capture, engine: Callable[[str], None]) -> None:
     assert uds(capsys, "history", "orders")[1] == "orders has never run.\n"
     uds(capsys, "run", "orders")

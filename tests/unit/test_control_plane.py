@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,14 +14,15 @@ import pytest
 from sync_core.control_plane import ControlPlane
 from sync_core.domain.alert import AlertRules
 from sync_core.domain.connection import Connection
-from sync_core.domain.errors import ConfigError
-from sync_core.domain.run import Outcome, RunError, RunOrder, RunResult, RunState
+from sync_core.domain.errors import ConfigError, PermanentError
+from sync_core.domain.run import Outcome, PipelineRecord, RunError, RunOrder, RunResult, RunState
 from sync_core.domain.schedule import After, OnDemand, Retry
 from sync_core.loop import Loop
 from sync_core.messages import REQUESTS
+from sync_core.ports import Row, Stored
 from tests.support.control import HOURLY, START, Site
 from tests.support.fake_engine import Place
-from tests.support.flows import CONNECTIONS, Crash, InProcess, pipeline
+from tests.support.flows import CONNECTIONS, Crash, Folder, InProcess, Store, pipeline
 
 
 @pytest.fixture
@@ -168,6 +170,112 @@ def test_a_request_waits_for_the_open_run_and_is_then_carried_out(site: Site) ->
         ("r", "full_refresh"),
     ]
     site.check()
+
+
+def test_who_asked_stays_with_the_run_its_retries_and_its_repetition(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = failing(monkeypatch)
+    site.pipelines["orders"] = replace(site.pipelines["orders"], schedule=OnDemand(), retry=Retry(2, 60, 60))
+    plane = site.plane()
+    plane.submit(request_of("r1", requested_by="erp"))
+    plane.submit(request_of("r2", requested_by="the chief executive"), "ada@example.com")
+    site.settle()
+    on.clear()
+    plane.retry("orders", site.runs()[0].run_key, "eve", "it is mended")
+    site.settle()
+    assert [(run.attempt, run.requested_by) for run in site.runs()] == [
+        (1, "erp"),
+        (2, "erp"),
+        (1, "ada@example.com"),
+        (2, "ada@example.com"),
+        (1, "eve"),
+    ]
+    shown = site.plane().pipeline_status("orders")["runs"]
+    assert [run["requested_by"] for run in shown] == ["eve", "ada@example.com", "ada@example.com", "erp", "erp"]
+    assert site.plane().run_status("orders", site.runs()[0].run_key)["requested_by"] == "erp"
+
+
+def test_a_slot_was_asked_for_by_nobody(site: Site) -> None:
+    site.settle()
+    assert {run.requested_by for run in site.runs()} == {""}
+
+
+class FullStore(Store):
+    """One pipeline's record has no room left, as the table store says of one that it cannot hold."""
+
+    def save(self, stored: Stored, record: PipelineRecord, rows: Sequence[Row] = ()) -> None:
+        if record.pipeline_id == "full":
+            raise PermanentError("store.too_large", "The record of full is too large.", "Look at its requests.")
+        super().save(stored, record, rows)
+
+
+def with_a_full_record(site: Site) -> ControlPlane:
+    for name in ("full", "zebra"):
+        site.pipelines[name] = replace(site.pipelines["orders"], pipeline_id=name)
+    return replace(site.plane(), store=FullStore(site.folder, lambda: None))
+
+
+def test_a_record_that_cannot_be_written_keeps_no_other_pipeline_from_its_slot(site: Site) -> None:
+    plane = with_a_full_record(site)
+    with pytest.raises(PermanentError, match="record of full"):
+        plane.tick()
+    while Loop(plane).drain():
+        pass
+    assert [run.state for name in ("orders", "zebra") for run in site.runs(name)] == [RunState.LAUNCHED] * 2
+
+
+def test_p21_a_request_that_one_pipeline_cannot_take_is_put_aside_and_the_others_run(site: Site) -> None:
+    plane = with_a_full_record(site)
+    plane.queue.send(REQUESTS, request_of("r", "orders", "full", "zebra"), "r")
+    while Loop(plane).drain():
+        pass
+    assert [run.request_id for name in ("orders", "zebra") for run in site.runs(name)] == ["r", "r"]
+    assert [letter.dead for letter in plane.queue.dead_letters(REQUESTS)] == [
+        "The record of full is too large. Look at its requests."
+    ]
+
+
+def test_p25_a_record_that_cannot_be_written_keeps_no_other_pipeline_from_its_alerts(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "permanent")
+    site.pipelines["orders"] = replace(
+        site.pipelines["orders"], alerts=AlertRules(failed=False, stale_after=7200, repeat_every=3600)
+    )
+    with_a_full_record(site)
+    site.cycle()
+    site.clock.pass_by(hours=3)
+    plane = replace(site.plane(), store=FullStore(site.folder, lambda: None))
+    with pytest.raises(PermanentError, match="record of full"):
+        plane.watch()
+    while Loop(plane).drain():
+        pass
+    assert sorted((one.pipeline_id, one.condition.value) for one in site.sink.notices) == [
+        ("orders", "stale"),
+        ("zebra", "stale"),
+    ]
+
+
+class ClosedFolder(Folder):
+    """Results cannot be read: the permission was taken away, say."""
+
+    def read_result(self, batch_id: str, run_key: str) -> RunResult | None:
+        raise PermanentError("databricks.forbidden", "The result cannot be read.", "Give READ VOLUME.")
+
+
+def test_p23_results_that_are_out_of_reach_say_nothing_of_the_runs(site: Site) -> None:
+    plane = site.plane()
+    plane.tick()
+    while Loop(plane).drain():
+        pass
+    site.clock.pass_by(minutes=5)
+    with pytest.raises(PermanentError, match="cannot be read"):
+        replace(plane, folder=ClosedFolder(site.folder / "runs", lambda: None)).reconcile()
+    assert [run.state for run in site.runs()] == [RunState.LAUNCHED]
+    site.settle()
+    assert site.runs()[0].state is RunState.SUCCEEDED
+    assert site.sink.told() == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_core.domain.errors import ConfigError
+from sync_core.domain.errors import ConfigError, PermanentError
 from sync_core.web.roles import (
     LONGEST_NAME,
     PRINCIPAL,
@@ -149,9 +149,31 @@ def test_a_setting_that_is_neither_opens_nothing(setting: str) -> None:
         admission(setting, {})
 
 
-def test_entra_without_the_platforms_authentication_opens_nothing() -> None:
-    with pytest.raises(ConfigError, match="App Service authentication is off"):
-        admission("entra", {"WEBSITE_AUTH_ENABLED": "False"})
-    assert admission("entra", {"WEBSITE_AUTH_ENABLED": "True"}) is admit_principal
-    assert admission("entra", {}) is admit_principal
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"WEBSITE_AUTH_ENABLED": ""},
+        {"WEBSITE_AUTH_ENABLED": "False"},
+        {"WEBSITE_AUTH_ENABLED": "False", "UDS_HTTP_AUTH_CHECKED": "true"},
+        {"UDS_HTTP_AUTH_CHECKED": "no"},
+    ],
+)
+def test_entra_without_the_platforms_word_opens_nothing(environment: dict[str, str]) -> None:
+    """Without its authentication the header comes from whoever calls."""
+    admit = admission("entra", environment)
+    with pytest.raises(PermanentError, match="not known to be on") as raised:
+        admit(header(principal("Sync.Operate")))
+    assert raised.value.code == "http.unprotected"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"WEBSITE_AUTH_ENABLED": "True"}, {"WEBSITE_AUTH_ENABLED": "true"}, {"UDS_HTTP_AUTH_CHECKED": "true"}],
+)
+def test_entra_with_the_platforms_word_or_a_persons_admits_who_signed_in(environment: dict[str, str]) -> None:
+    assert admission("entra", environment) is admit_principal
+
+
+def test_keys_do_not_ask_for_the_platforms_authentication() -> None:
     assert admission("keys", {"WEBSITE_AUTH_ENABLED": "False"}) is admit_key_holder
