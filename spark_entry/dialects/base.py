@@ -197,6 +197,8 @@ class Dialect(ABC):
     def fold(self, name: str) -> str:
         """What the database makes of a bare name of a new table."""
         return name
+    fence_seconds: ClassVar[int] = 0
+    """How long a first load may wait for another one's fence, where the session cannot set it; 0: as the session says."""
 
     def create_staging(self, staging: str, target: str, columns: Sequence[tuple[str, str, NativeType]]) -> str:
         """An empty table with the target's types; `columns` are (target name, staging name, target type)."""

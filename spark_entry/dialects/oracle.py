@@ -69,7 +69,7 @@ _CODES: dict[FaultKind, tuple[int, ...]] = {
     "missing": (942, 904, 4043, 17056),
     "denied": (1031, 1950, 41900),
     "full": (1536, 1652, 1653, 1654, 1688, 1691, 1692, 30036, 257),
-    "busy": (51, 54, 60, 4021, 8177, 30006),
+    "busy": (51, 54, 60, 1013, 4021, 8177, 30006),
     "duplicate": (1,),
     "snapshot": (1555, 8180, 1466),
     "value": (1400, 1438, 1476, 1722, 1830, 1847, 1858, 1861, 2290, 2291, 2292, 6502, 12899),
@@ -108,6 +108,7 @@ class OracleDialect(Dialect):
             return moment("timestamp_ntz", self._anno_domini(f"TO_CHAR({{}}, '{_SECOND}')"), 0)
         if name == "TIMESTAMP":
             return moment("timestamp_ntz", self._anno_domini(f"TO_CHAR({{}}, '{_SECOND}.FF9')"), native.precision)
+    fence_seconds = 60
         if name in _ZONED:
             text = f"TO_CHAR({{}} AT TIME ZONE 'UTC', '{_SECOND}.FF9')"
             return moment("timestamp", self._anno_domini(text), native.precision)
