@@ -166,10 +166,11 @@ class AzureSqlDialect(Dialect):
             return _COLUMN_TYPES[spark_type]
         if match := re.fullmatch(r"decimal\((\d+),(\d+)\)", spark_type):
             return f"decimal({match[1]},{match[2]})"
-        known = 0 < origin.precision <= 4000
         if spark_type == "string" or "char(" in spark_type:
-            if known and "char" in origin.name.lower() and not (key and origin.precision > 450):
-                return f"nvarchar({origin.precision})"
+            # Others count characters, this one counts halves of UTF-16: some characters have two.
+            units = origin.precision * (1 if origin.name in ("nvarchar", "nchar", "sysname") else 2)
+            if "char" in origin.name.lower() and 0 < units <= (450 if key else 4000):
+                return f"nvarchar({units})"
             return "nvarchar(450)" if key else "nvarchar(max)"
         if spark_type == "binary":
             return "varbinary(900)" if key else "varbinary(max)"

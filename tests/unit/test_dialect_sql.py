@@ -272,3 +272,18 @@ def test_p17_moments_that_a_column_would_round(
     if pattern is not None and rounds is not None:
         assert re.search(pattern, rounds)
         assert not re.search(pattern, holds)
+
+
+@pytest.mark.parametrize(
+    ("origin", "key", "column"),
+    [
+        (NativeType("varchar", 10), False, "nvarchar(20)"),
+        (NativeType("VARCHAR2", 300), True, "nvarchar(450)"),
+        (NativeType("bpchar", 2500), False, "nvarchar(max)"),
+        (NativeType("nvarchar", 10), False, "nvarchar(10)"),
+        (NativeType("text"), False, "nvarchar(max)"),
+    ],
+)
+def test_p17_ten_emoji_of_a_varchar_10_fit_into_azure_sql(origin: NativeType, key: bool, column: str) -> None:
+    """nvarchar counts halves of UTF-16, PostgreSQL and Oracle characters."""
+    assert AzureSqlDialect().column_type("string", origin, key=key) == column
