@@ -44,7 +44,7 @@ class DatabricksAdapter(DeltaSource):
                     f"ALTER TABLE {table} UNSET TBLPROPERTIES ('delta.setTransactionRetentionDuration')",
                 )
             past, version = self.tables.past(table, pipeline_id)
-            frame = self.tables.sql(f"SELECT * FROM {table}")
+            frame = self.tables.sql(f"SELECT * FROM {table} VERSION AS OF {version}")
             has_rows = bool(detail["numFiles"])
             if has_rows and past.ledger is None:
                 # Delta keeps no file without rows, but one that others wrote without statistics may be empty.
