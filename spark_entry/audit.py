@@ -23,7 +23,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from spark_entry.adapters.delta_table import DeltaTables, condition_of, is_creation_conflict, is_missing
+from spark_entry.adapters.delta_table import DeltaTables, condition_of, is_conflict, is_creation_conflict, is_missing
 from spark_entry.events import write_event
 from spark_entry.ledger import LedgerEntry
 from sync_core.domain.codec import to_json
@@ -210,7 +210,7 @@ def _append(
                 # Another execution of this very batch has just written them.
                 return
             # Missing: another batch is about to create it, and has made its folder.
-            if attempt == ATTEMPTS or not (_is_conflict(error) or is_missing(error)):
+            if attempt == ATTEMPTS or not (is_conflict(error) or is_creation_conflict(error) or is_missing(error)):
                 raise
             time.sleep(0.2 * attempt)
         else:
@@ -252,20 +252,10 @@ def _forget(tables: DeltaTables, name: str, column: str, oldest: date, today: da
             tables.spark.conf.set(setting, value)
         tables.sql(f"DELETE FROM {tables.sql_of(name)} WHERE {column} < DATE '{oldest.isoformat()}'")
     except Exception as error:
-        if condition_of(error) != "DELTA_CONCURRENT_TRANSACTION" and not _is_conflict(error):
+        if condition_of(error) != "DELTA_CONCURRENT_TRANSACTION" and not is_conflict(error):
             raise
         # Another engine is doing the same.
         LOG.info("old rows of %s are deleted by another engine", name)
     finally:
         for setting in _TXN:
             tables.spark.conf.unset(setting)
-
-
-def _is_conflict(error: Exception) -> bool:
-    condition = condition_of(error)
-    return (
-        "DELTA_CONCURRENT" in condition
-        or condition in ("DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED")
-        or is_creation_conflict(error)
-        or ("Concurrent" in str(error)[:2000] and "io.delta" in str(error))
-    )

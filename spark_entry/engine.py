@@ -28,7 +28,7 @@ def execute(execution: Execution, action: Action) -> Outcome:
     """
     target = execution.order.pipeline.target
     with execution.step("ledger"):
-        state = execution.target.inspect_target(target, execution.order.pipeline.pipeline_id)
+        state = _look(execution)
     done = own_entry(execution.order, state.recent)
     if done is not None and action is Action.RUN:
         execution.notes.append("committed by an earlier execution; the count of rows is the ledger's")
@@ -41,6 +41,17 @@ def execute(execution: Execution, action: Action) -> Outcome:
             *execution.target.check(None, target),
         )
     return _move(execution, state, planned, action)
+
+
+def _look(execution: Execution) -> TargetState:
+    """The target as it is now; what another run's commit made of two states is looked at again."""
+    pipeline = execution.order.pipeline
+    state = execution.target.inspect_target(pipeline.target, pipeline.pipeline_id)
+    while not state.fits_ledger:
+        before, state = state, execution.target.inspect_target(pipeline.target, pipeline.pipeline_id)
+        if state == before:
+            break
+    return state
 
 
 def _plan(execution: Execution, state: TargetState) -> Planned:

@@ -126,6 +126,11 @@ class TargetState:
     version: int | None = None
 
     @property
+    def fits_ledger(self) -> bool:
+        """Whether rows are there as the ledger says; they are looked at one after the other, so a commit may lie between."""
+        return self.has_rows == (self.ledger is not None and self.ledger.holds_rows)
+
+    @property
     def same_object(self) -> bool:
         return self.ledger is None or self.ledger.object_id == self.object_id
 

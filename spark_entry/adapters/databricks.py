@@ -13,6 +13,7 @@ from spark_entry.adapters.delta_table import (
     RECENT_COMMITS,
     columns_of,
     condition_of,
+    is_conflict,
     is_creation_conflict,
     is_missing,
     not_delta,
@@ -44,7 +45,7 @@ class DatabricksAdapter(DeltaSource):
                     f"ALTER TABLE {table} UNSET TBLPROPERTIES ('delta.setTransactionRetentionDuration')",
                 )
             past, version = self.tables.past(table, pipeline_id)
-            frame = self.tables.sql(f"SELECT * FROM {table}")
+            frame = self.tables.sql(f"SELECT * FROM {table} VERSION AS OF {version}")
             has_rows = bool(detail["numFiles"])
             if has_rows and past.ledger is None:
                 # Delta keeps no file without rows, but one that others wrote without statistics may be empty.
@@ -103,7 +104,7 @@ class DatabricksAdapter(DeltaSource):
             return RetryableError(
                 "target.conflict", f"Somebody else created {target.table} at the same moment.", "Run it again."
             )
-        if _is_conflict(error):
+        if is_conflict(error):
             return RetryableError(
                 "target.conflict", f"Somebody else changed {target.table} at the same moment.", "Run it again."
             )
@@ -224,7 +225,7 @@ class DatabricksAdapter(DeltaSource):
             return commit
         if moved:
             raise _fence_lost(request) from error
-        if _is_conflict(error):
+        if is_conflict(error):
             raise RetryableError(
                 "target.conflict", f"Somebody else changed {request.target.table} at the same moment.", "Run it again."
             ) from error
@@ -263,11 +264,3 @@ class DatabricksAdapter(DeltaSource):
 
 def _fence_lost(request: WriteRequest) -> FenceLost:
     return FenceLost(f"Pipeline {request.entry.pipeline_id}: another run committed first.")
-
-
-def _is_conflict(error: Exception) -> bool:
-    return (
-        "DELTA_CONCURRENT" in condition_of(error)
-        or "DELTA_METADATA_CHANGED" in condition_of(error)
-        or ("Concurrent" in str(error)[:2000] and "io.delta" in str(error))
-    )

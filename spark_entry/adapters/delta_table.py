@@ -15,7 +15,7 @@ from spark_entry.adapters.base import Column
 from spark_entry.adapters.delta_history import Past, PastCommit, read_past, to_commit
 from spark_entry.dialects import databricks as dialect
 from sync_core.domain.connection import Connection
-from sync_core.domain.errors import PermanentError, SyncError
+from sync_core.domain.errors import PermanentError, RetryableError, SyncError
 
 RECENT_COMMITS = 20
 """Where the ledger is looked for first; the whole history only when it is not there."""
@@ -35,6 +35,13 @@ _MISSING = (
 """A folder that holds no Delta log is missing as well: empty, of Parquet files, or not there at all."""
 
 _CREATION_CONFLICTS = ("DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION", "TABLE_OR_VIEW_ALREADY_EXISTS")
+
+_CONFLICTS = (
+    "DELTA_METADATA_CHANGED",
+    "DELTA_PROTOCOL_CHANGED",
+    "FIELD_ALREADY_EXISTS",
+)
+"""Another writer was first with a commit, the table's creation, or a column, besides all that begin with DELTA_CONCURRENT."""
 
 APPEARING_LOOKS, APPEARING_PAUSE = 10, 0.5
 """How often, and after how many seconds each, a table is looked for whose folder is there without a first commit."""
@@ -162,6 +169,10 @@ class DeltaTables:
 
 
 def condition_of(error: BaseException) -> str:
+        if is_conflict(error):
+            return RetryableError(
+                "target.conflict", f"{first} Somebody else changed the table at the same moment.", "Run it again."
+            )
     """Spark's name for an error; "" when it has none. Some come as plain Java exceptions with it in their text."""
     if isinstance(error, PySparkException):
         return error.getCondition() or ""
@@ -187,6 +198,14 @@ def not_delta(name: str) -> PermanentError:
 
 
 def split_name(name: str) -> list[str]:
+def is_conflict(error: BaseException) -> bool:
+    """Whether another writer's commit came in between: nothing was written, and the same may be done again."""
+    condition = condition_of(error)
+    # Of some, Delta gives the class alone.
+    classed = "Concurrent" in str(error)[:2000] and "io.delta" in str(error)
+    return condition.startswith("DELTA_CONCURRENT") or condition in _CONFLICTS or classed
+
+
     """`silver.orders` as its parts; backticks keep a dot inside one part."""
     found = re.findall(r"`((?:[^`]|``)+)`|([^.`]+)", name)
     return [quoted.replace("``", "`") or plain for quoted, plain in found]

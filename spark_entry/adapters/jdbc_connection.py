@@ -74,9 +74,9 @@ class HeldConnection:
                 rows.append(tuple(_text(result.getString(index)) for index in width))
             return rows
 
-    def execute(self, statement: str, *values: str | int | None) -> int:
-        """Run a statement; the number of rows it changed."""
-        with self._statement(statement, values) as run:
+    def execute(self, statement: str, *values: str | int | None, seconds: int = 0) -> int:
+        """Run a statement; the number of rows it changed. It fails after `seconds`, 0: it may take as long as it needs."""
+        with self._statement(statement, values, seconds) as run:
             return int(run(False))
 
     def describe(self, statement: str) -> tuple[ResultColumn, ...]:
@@ -213,17 +213,23 @@ class HeldConnection:
             self.close()
 
     @contextmanager
-    def _statement(self, text: str, values: tuple[str | int | None, ...]) -> Generator[Callable[[bool], Any]]:
+    def _statement(
+        self, text: str, values: tuple[str | int | None, ...], seconds: int = 0
+    ) -> Generator[Callable[[bool], Any]]:
         with _faults(self._gateway):
-            statement = self._connection.prepareStatement(text)
+            # SQL Server's driver runs a prepared statement in sp_executesql, at whose end every SET is undone.
+            statement = self._connection.prepareStatement(text) if values else self._connection.createStatement()
+            given = () if values else (text,)
             try:
+                if seconds:
+                    statement.setQueryTimeout(seconds)
                 for index, value in enumerate(values, start=1):
                     if isinstance(value, int):
                         statement.setLong(index, value)
                     else:
                         statement.setString(index, value)
                 self._enter(statement)
-                yield lambda rows: statement.executeQuery() if rows else statement.executeUpdate()
+                yield lambda rows: statement.executeQuery(*given) if rows else statement.executeUpdate(*given)
             finally:
                 # Waits for a cancellation that is on its way, lest it hit the next statement.
                 self._enter(None)

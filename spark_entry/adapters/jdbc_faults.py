@@ -71,6 +71,12 @@ def to_error(connection: Connection, dialect: Dialect, fault: DatabaseFault, rol
                 f"{who}: another writer put the same key into {name}. {said}",
                 "It will be tried again.",
             )
+        case "exists":
+            return RetryableError(
+                "target.conflict",
+                f"{who}: {name} or a column of it was to be created and is there already. {said}",
+                "It will be tried again. If it fails each time, the user may not see what stands in its place.",
+            )
         case "snapshot":
             return RetryableError(
                 "database.snapshot",

@@ -44,7 +44,8 @@ class Ledger:
         lost = FenceLost(f"Another run of {entry.pipeline_id} has committed since this one began.")
         if expected is None:
             try:
-                self._connection.execute(self._tables.begin(), *place)
+                # It waits for another run that has inserted the same key and not committed.
+                self._connection.execute(self._tables.begin(), *place, seconds=self._tables.dialect.fence_seconds)
             except DatabaseFailed as error:
                 if (
                     self._tables.dialect.fault(error.fault.state, error.fault.vendor_code, error.fault.message)

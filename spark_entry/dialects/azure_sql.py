@@ -49,13 +49,17 @@ _COLUMN_TYPES = {
     "timestamp": "datetimeoffset(7)",
 }
 _CODES: dict[FaultKind, tuple[int, ...]] = {
-    "unreachable": (40197, 40501, 40613, 49918, 49919, 49920, 10053, 10054, 10060, 10928, 10929),
+    "unreachable": (
+        *(64, 233, 926, 4221, 18401, 10053, 10054, 10060, 10928, 10929, 10936),
+        *(40143, 40197, 40501, 40540, 40613, 42108, 42109, 49918, 49919, 49920),
+    ),
     "sign_in": (4060, 18452, 18456, 18470, 18487, 18488, 40532),
     "missing": (207, 208, 2812, 3701, 4902),
     "denied": (229, 230, 262, 297, 300, 916, 2760, 15247),
     "full": (1101, 1105, 9002, 40544),
-    "busy": (1205, 1222, 3960, 3961),
+    "busy": (701, 1204, 1205, 1222, 3960, 3961, 8645, 8651, 40549, 40550, 40551, 40553),
     "duplicate": (2601, 2627),
+    "exists": (2705, 2714),
     "value": (220, 241, 242, 245, 515, 544, 547, 2628, 8115, 8134, 8152),
 }
 _KINDS: dict[int, FaultKind] = {code: kind for kind, codes in _CODES.items() for code in codes}
@@ -166,10 +170,11 @@ class AzureSqlDialect(Dialect):
             return _COLUMN_TYPES[spark_type]
         if match := re.fullmatch(r"decimal\((\d+),(\d+)\)", spark_type):
             return f"decimal({match[1]},{match[2]})"
-        known = 0 < origin.precision <= 4000
         if spark_type == "string" or "char(" in spark_type:
-            if known and "char" in origin.name.lower() and not (key and origin.precision > 450):
-                return f"nvarchar({origin.precision})"
+            # Others count characters, this one counts halves of UTF-16: some characters have two.
+            units = origin.precision * (1 if origin.name in ("nvarchar", "nchar", "sysname") else 2)
+            if "char" in origin.name.lower() and 0 < units <= (450 if key else 4000):
+                return f"nvarchar({units})"
             return "nvarchar(450)" if key else "nvarchar(max)"
         if spark_type == "binary":
             return "varbinary(900)" if key else "varbinary(max)"

@@ -17,18 +17,22 @@ FaultKind = Literal[
     "full",
     "busy",
     "duplicate",
+    "exists",
     "certificate",
     "snapshot",
     "value",
     "other",
 ]
-"""What a database fault means to the run. `busy` passes by itself; `value` is a value that does not fit its column."""
+"""What a database fault means to the run. `busy` passes by itself; `exists` is a table or column that is to be created;
+`value` is a value that does not fit its column."""
 
 STANDARD_STATES: dict[str, FaultKind] = {
     "23505": "duplicate",
     "42S02": "missing",
     "42S22": "missing",
     "42S04": "missing",
+    "42S01": "exists",
+    "42S21": "exists",
     "42P01": "missing",
     "42501": "denied",
     "HYT00": "busy",
@@ -193,6 +197,8 @@ class Dialect(ABC):
 
     lock_fence: ClassVar[str] = ""
     """What makes a SELECT of the fence lock it with a time limit, where the session cannot set one."""
+    fence_seconds: ClassVar[int] = 0
+    """How long a first load may wait for another one's fence, where the session cannot set it; 0: as the session says."""
 
     def fold(self, name: str) -> str:
         """What the database makes of a bare name of a new table."""

@@ -46,6 +46,21 @@ _REFUSED = {
 }
 _CODES: dict[FaultKind, tuple[int, ...]] = {
     "unreachable": (
+        18,
+        20,
+        28,
+        1012,
+        1092,
+        2391,
+        2396,
+        3135,
+        12518,
+        12526,
+        12527,
+        12571,
+        17008,
+        17800,
+        25408,
         17002,
         17410,
         17868,
@@ -69,9 +84,10 @@ _CODES: dict[FaultKind, tuple[int, ...]] = {
     "missing": (942, 904, 4043, 17056),
     "denied": (1031, 1950, 41900),
     "full": (1536, 1652, 1653, 1654, 1688, 1691, 1692, 30036, 257),
-    "busy": (51, 54, 60, 4021, 8177, 30006),
+    "busy": (51, 54, 60, 1013, 4021, 8177, 30006),
     "duplicate": (1,),
-    "snapshot": (1555, 8180, 1466),
+    "exists": (955, 1430),
+    "snapshot": (1555, 8103, 8180, 1466),
     "value": (1400, 1438, 1476, 1722, 1830, 1847, 1858, 1861, 2290, 2291, 2292, 6502, 12899),
     "certificate": (28860, 29024, 29003),
 }
@@ -92,6 +108,7 @@ class OracleDialect(Dialect):
     long_text = "CLOB"
     big_integer = "NUMBER(19)"
     lock_fence = "FOR UPDATE WAIT 60"
+    fence_seconds = 60
 
     def native(self, name: str, precision: int, scale: int) -> NativeType:
         # The driver says NUMBER(126,-127) for a FLOAT and NUMBER(0,-127) for a NUMBER without precision.

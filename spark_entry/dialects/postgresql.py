@@ -37,15 +37,21 @@ _COLUMN_TYPES = {
 }
 _AS_TEXT = ("json", "xml", "citext", "point", "polygon", "box", "path", "line", "lseg", "circle")
 _STATES: dict[str, FaultKind] = {
+    "25P03": "unreachable",
     "3D000": "sign_in",
     "3F000": "missing",
     "42703": "missing",
+    "42701": "exists",
+    "42P07": "exists",
+    "53200": "busy",
+    "53300": "unreachable",
     "55P03": "busy",
     "55006": "busy",
     "57014": "busy",
     "57P01": "unreachable",
     "57P02": "unreachable",
     "57P03": "unreachable",
+    "57P05": "unreachable",
     "58030": "full",
 }
 

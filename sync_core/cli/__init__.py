@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -18,7 +19,7 @@ from sync_core.cli.output import exit_status, print_error
 from sync_core.domain.errors import ConfigError, PermanentError, RetryableError, SyncError
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C."""
+"""Exit status after Ctrl-C or SIGTERM."""
 
 HELP = """Keep tables in Oracle, Azure SQL, PostgreSQL and Delta Lake in step: no row lost, no row doubled.
 
@@ -86,7 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run_command_line(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """SIGTERM is as Ctrl-C: the engine has a process group of its own, and would run on."""
+    raise KeyboardInterrupt
 
 
 def run_command_line(arguments: list[str]) -> int:

@@ -32,7 +32,7 @@ _STATUS = """\
 | 0 | done |
 | 1 | something failed: a run, a check, a connection |
 | 2 | the configuration or the call is wrong |
-| 130 | Ctrl-C |
+| 130 | Ctrl-C or SIGTERM |
 
 An error is a sentence and its remedy on standard error; with `--json` it is
 `{"error": {"code", "kind", "message", "remedy"}}` on standard output. `uds explain CODE` says more.

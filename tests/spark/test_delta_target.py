@@ -208,6 +208,16 @@ def test_columns_come_later_and_widen(loader: Loader) -> None:
     assert {str(row[0]): str(row[1]) for row in loader.held()} == {"1": "1.500", "9000000000": "2.125"}
 
 
+def test_p05_a_column_that_another_run_has_added_meanwhile_is_tried_again(loader: Loader) -> None:
+    loader.create(loader.rows((1, "a", None)), "id")
+    more = (Column("more", "string", ""),)
+    statements = loader.adapter.evolve_statements(loader.target, more, ())
+    loader.evolve(added=more)
+    with pytest.raises(RetryableError) as raised:
+        loader.adapter.prepare_target(loader.target, "orders", statements)
+    assert raised.value.code == "target.conflict"
+
+
 def test_the_first_and_the_last_year_survive(loader: Loader) -> None:
     frame = loader.spark.sql(
         "SELECT 1 AS id, date'0001-01-01' AS d, timestamp_ntz'0001-01-01 00:00:00' AS at, timestamp'0001-01-02 00:00:00' AS z "

@@ -242,6 +242,19 @@ def test_evolution_adds_and_widens(spark: SparkSession, loader: Loader) -> None:
     assert [str(value) for value in loader.held_rows()[0]] == ["5000000000", "a", "None", "x", "1.5"]
 
 
+def test_p05_what_another_run_has_created_meanwhile_is_tried_again(spark: SparkSession, loader: Loader) -> None:
+    frame = orders(spark, (1, "a", None))
+    loader.create(frame, "id")
+    with pytest.raises(RetryableError) as raised:
+        loader.create(frame, "id")
+    assert raised.value.code == "target.conflict"
+    statements = loader.adapter.evolve_statements(loader.target, (Column("more", "string", ""),), ())
+    loader.adapter.prepare_target(loader.target, "orders", statements)
+    with pytest.raises(RetryableError) as raised:
+        loader.adapter.prepare_target(loader.target, "orders", statements)
+    assert raised.value.code == "target.conflict"
+
+
 def test_a_cursor_that_would_sort_differently_is_refused(spark: SparkSession, database: Database) -> None:
     loader = Loader(database.adapter(), Target("x", "t"), cursor="at")
     frame = orders(spark, (1, "a", None)).selectExpr("id", "name", "CAST(at AS string) AS at")

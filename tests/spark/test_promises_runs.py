@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 import spark_entry.batch
+from spark_entry.adapters.delta_table import DeltaTables
+from spark_entry.adapters.jdbc import JdbcAdapter
 from sync_core.domain.pipeline import Cast, Cursor, LoadMode, Source
-from sync_core.domain.run import Outcome, RunKind
+from sync_core.domain.run import Outcome, RunKind, RunResult
 from sync_core.domain.watermark import CursorType
 from sync_core.operate import change_watermark
 from tests.support.world import MODES, Gate, World, kill_at
@@ -93,6 +95,33 @@ def test_p05_of_two_runs_at_once_one_commits_and_the_other_writes_nothing(
     world.good(*pipelines, state="one")
     world.assert_equal(*pipelines)
     assert world.staging_tables() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "look"), [("delta", DeltaTables, "past"), ("postgresql", JdbcAdapter, "_has_rows")]
+)
+def test_p05_a_first_load_that_lands_between_two_looks_at_the_target_is_seen(
+    world: World, kind: str, owner: type, look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows and ledger are read one after the other: what the other run wrote is neither foreign nor gone."""
+    world.orders((1, "a", "2024-01-01"))
+    pipeline = world.pipeline(kind, LoadMode.INCREMENTAL)
+    with world.events.listening(kill_at("write.staged", pipeline)):
+        world.run(pipeline, state="one")
+    original, landed = getattr(owner, look), list[RunResult | None]()
+
+    def look_late(*arguments: Any) -> Any:
+        if not landed:
+            landed.append(None)
+            landed[0] = world.run(pipeline, state="two")[0]
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, look, look_late)
+    (result,) = world.run(pipeline, state="one")
+    assert landed[0] is not None
+    assert landed[0].state is Outcome.SUCCEEDED, landed[0]
+    assert (result.error, result.state, result.generation) == (None, Outcome.UNCHANGED, 1), result
+    world.assert_equal(pipeline)
 
 
 def test_p10_a_changed_cursor_or_source_is_refused_until_it_is_reset(world: World) -> None:

@@ -205,14 +205,21 @@ def test_a_killed_uds_leaves_its_engine_and_a_later_run_takes_in_what_it_did(
     ]
 
 
-@pytest.mark.parametrize(("how", "state"), [("wait", "cancelled"), ("commits_when_stopped", "succeeded")])
-def test_ctrl_c_ends_the_engine_and_closes_the_run(
-    capsys: Capture, engine: Callable[[str], None], folder: Path, how: str, state: str
+@pytest.mark.parametrize(
+    ("number", "how", "state"),
+    [
+        (signal.SIGINT, "wait", "cancelled"),
+        (signal.SIGINT, "commits_when_stopped", "succeeded"),
+        (signal.SIGTERM, "wait", "cancelled"),
+    ],
+)
+def test_ctrl_c_or_sigterm_ends_the_engine_and_closes_the_run(
+    capsys: Capture, engine: Callable[[str], None], folder: Path, number: signal.Signals, how: str, state: str
 ) -> None:
     engine(how)
     with in_another_process("run", "orders") as first:
         wait_for(folder / "waiting")
-        first.send_signal(signal.SIGINT)
+        first.send_signal(number)
         assert first.wait() == 130
         assert first.stderr is not None
         assert "Traceback" not in first.stderr.read()

@@ -187,6 +187,20 @@ def test_every_carried_type_has_a_column_type(dialect: str) -> None:
         ("postgres", "55P03", 0, "canceling statement due to lock timeout", "busy"),
         ("postgres", "23505", 0, "duplicate key value", "duplicate"),
         ("postgres", "08006", 0, "SSL error: PKIX path building failed", "certificate"),
+        ("postgres", "53300", 0, "FATAL: sorry, too many clients already", "unreachable"),
+        ("postgres", "57P05", 0, "FATAL: terminating connection due to idle-session timeout", "unreachable"),
+        ("postgres", "42P07", 0, 'relation "orders" already exists', "exists"),
+        ("postgres", "42701", 0, 'column "more" of relation "orders" already exists', "exists"),
+        ("oracle", "66000", 12518, "ORA-12518: listener could not hand off client connection", "unreachable"),
+        ("oracle", "66000", 20, "ORA-00020: maximum number of processes exceeded", "unreachable"),
+        ("oracle", "60000", 28, "ORA-00028: your session has been killed", "unreachable"),
+        ("oracle", "72000", 8103, "ORA-08103: object no longer exists", "snapshot"),
+        ("oracle", "42000", 955, "ORA-00955: name is already used by an existing object", "exists"),
+        ("oracle", "72000", 1430, "ORA-01430: column being added already exists in table", "exists"),
+        ("tsql", "S0001", 40143, "The service has encountered an error processing your request", "unreachable"),
+        ("tsql", "S0001", 8645, "A timeout occurred while waiting for memory resources", "busy"),
+        ("tsql", "S0001", 2714, "There is already an object named 'orders' in the database", "exists"),
+        ("tsql", "S0001", 2705, "Column names in each table must be unique", "exists"),
         ("oracle", "72000", 1017, "ORA-01017: invalid username/password", "sign_in"),
         ("oracle", "08006", 17002, "IO Error: The Network Adapter could not establish the connection", "unreachable"),
         ("oracle", "42000", 942, "ORA-00942: table or view does not exist", "missing"),
@@ -272,3 +286,18 @@ def test_p17_moments_that_a_column_would_round(
     if pattern is not None and rounds is not None:
         assert re.search(pattern, rounds)
         assert not re.search(pattern, holds)
+
+
+@pytest.mark.parametrize(
+    ("origin", "key", "column"),
+    [
+        (NativeType("varchar", 10), False, "nvarchar(20)"),
+        (NativeType("VARCHAR2", 300), True, "nvarchar(450)"),
+        (NativeType("bpchar", 2500), False, "nvarchar(max)"),
+        (NativeType("nvarchar", 10), False, "nvarchar(10)"),
+        (NativeType("text"), False, "nvarchar(max)"),
+    ],
+)
+def test_p17_ten_emoji_of_a_varchar_10_fit_into_azure_sql(origin: NativeType, key: bool, column: str) -> None:
+    """nvarchar counts halves of UTF-16, PostgreSQL and Oracle characters."""
+    assert AzureSqlDialect().column_type("string", origin, key=key) == column
