@@ -1,12 +1,14 @@
-"""One installation of the control plane, whose engine is a stand-in in this process."""
+"""One installation of the control plane, whose engine is a stand-in in this process, and what its telemetry told."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from tests.support.control import Site
+from tests.support.telemetry import Recorder
 
 
 @pytest.fixture
@@ -15,3 +17,10 @@ def site(tmp_path: Path) -> Site:
     made = Site(tmp_path)
     made.has(3)
     return made
+
+
+@pytest.fixture
+def recorder() -> Generator[Recorder]:
+    made = Recorder()
+    yield made
+    made.telemetry.close()

@@ -12,13 +12,12 @@ import pytest
 from sync_core.adapters.lineage import EventBuilder, LineageClient, run_id
 from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import PermanentError, RetryableError
-from sync_core.domain.run import Outcome, RunError, RunOrder, RunResult, RunState
+from sync_core.domain.run import Outcome, RunState
 from sync_core.domain.schedule import Retry
 from sync_core.lineage import LONGEST, LineageEvent, LineageSink, Phase, owe
 from sync_core.telemetry import NoTelemetry
 from sync_core.telemetry_doors import observe
-from tests.support.control import Site
-from tests.support.fake_engine import Place
+from tests.support.control import Site, fail_runs
 from tests.support.flows import Crash
 from tests.support.lineage import closed, valid
 from tests.support.receiver import Answer, Receiver
@@ -149,20 +148,12 @@ def test_a_secret_that_is_not_there_is_told_and_the_event_kept(site: Site, recei
 
 
 def test_a_retry_is_a_run_of_its_own(site: Site, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    load, left = Place.load, [1]
-
-    def fail_once(self: Place, order: RunOrder, batch_id: str) -> RunResult:
-        if not left:
-            return load(self, order, batch_id)
-        left.pop()
-        error = RunError("source.gone", "retryable", "Pipeline orders: the source is gone.")
-        return RunResult("orders", order.run_key, batch_id, order.kind, order.attempt, Outcome.FAILED, error=error)
-
-    monkeypatch.setattr(Place, "load", fail_once)
+    failing = fail_runs(monkeypatch)
     site.pipelines["orders"] = replace(site.pipelines["orders"], retry=Retry(attempts=3))
     sink = client(site, receiver)
     for _ in range(6):
         site.cycle(watched(site, sink), minutes=5)
+        failing.clear()
     assert sorted(told(receiver)) == ["COMPLETE", "FAIL", "START", "START"]
     assert len({event["run"]["runId"] for event in events(receiver)}) == 2
 
