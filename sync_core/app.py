@@ -200,12 +200,12 @@ def _observed(
     if not sending.lineage:
         return observe(plane, telemetry, sending.environment)
     try:
-        from sync_core.adapters.lineage import Lineage, LineageClient
+        from sync_core.adapters.lineage import EventBuilder, LineageClient
     except ImportError as error:
         raise _not_installed("Lineage is", error) from error
     secret = sending.lineage_secret
     api_key = (lambda: secrets.get(secret)) if secret else None
-    client = LineageClient(sending.lineage, Lineage(sending.environment, workspace), now, api_key)
+    client = LineageClient(sending.lineage, EventBuilder(sending.environment, workspace), now, api_key)
     return observe(plane, telemetry, sending.environment, client)
 
 

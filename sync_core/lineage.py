@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
@@ -41,17 +41,26 @@ class Phase(StrEnum):
     END = "end"
 
 
+@dataclass(frozen=True)
+class LineageEvent:
+    """One event of a run, and all that it is made of: equal values tell the receiver the same."""
+
+    phase: Phase
+    run: RunRecord
+    pipeline: Pipeline
+    connections: Mapping[str, Connection]
+    facts: Facts | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it tells of the end of a run that has ended."""
+        return self.phase is Phase.END and not self.run.state.is_open
+
+
 class LineageSink(Protocol):
     """Delivers one event."""
 
-    def send(
-        self,
-        phase: Phase,
-        run: RunRecord,
-        pipeline: Pipeline,
-        connections: Mapping[str, Connection],
-        facts: Facts | None,
-    ) -> None:
+    def send(self, event: LineageEvent) -> None:
         """Returns once the receiver took it. Raises RetryableError when it is away, PermanentError when it refuses."""
         ...
 
@@ -85,7 +94,8 @@ def deliver_lineage(
             if now() > end:
                 break
             try:
-                sent += _send(store, folder, sink, record.pipeline_id, entry, pipelines, connections)
+                event = _event(store, folder, entry, record.pipeline_id, pipelines, connections)
+                sent += _send(sink, event) if event is not None else 0
             except RetryableError as error:
                 away = error
                 break
@@ -97,28 +107,32 @@ def deliver_lineage(
     return sent
 
 
-def _send(
+def _event(
     store: StateStore,
     folder: RunFolder,
-    sink: LineageSink,
-    pipeline_id: str,
     entry: str,
+    pipeline_id: str,
     pipelines: Mapping[str, Pipeline],
     connections: Mapping[str, Connection],
-) -> int:
-    """Send one. Returns 0 where there is nothing to tell any more: the run or the pipeline is gone, or it was refused."""
+) -> LineageEvent | None:
+    """What an entry stands for; None where there is nothing to tell any more: the run or the pipeline is gone."""
     phase, _, run_key = entry.partition(" ")
     run, pipeline = store.run(pipeline_id, run_key), pipelines.get(pipeline_id)
     if run is None or pipeline is None:
-        return 0
+        return None
     try:
         result = folder.read_result(run.batch_id, run_key) if phase == Phase.END.value else None
     except PermanentError:
         result = None
+    return LineageEvent(Phase(phase), run, pipeline, connections, result.facts if result else None)
+
+
+def _send(sink: LineageSink, event: LineageEvent) -> int:
+    """Send one. Returns how many the receiver took: none where it refused it for good."""
     try:
-        sink.send(Phase(phase), run, pipeline, connections, result.facts if result else None)
+        sink.send(event)
     except PermanentError as error:
-        LOG.warning("a lineage event of pipeline %s is dropped: %s", pipeline_id, error)
+        LOG.warning("a lineage event of pipeline %s is dropped: %s", event.pipeline.pipeline_id, error)
         return 0
     return 1
 

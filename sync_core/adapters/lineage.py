@@ -34,11 +34,10 @@ from openlineage.client.transport.http import ApiKeyTokenProvider, HttpConfig, H
 
 from sync_core.domain.connection import Connection
 from sync_core.domain.errors import PermanentError, RetryableError
-from sync_core.domain.facts import ColumnFact, Facts
+from sync_core.domain.facts import ColumnFact
 from sync_core.domain.pipeline import Pipeline
-from sync_core.domain.run import RunRecord
 from sync_core.domain.run import RunState as State
-from sync_core.lineage import Phase
+from sync_core.lineage import LineageEvent
 from sync_core.lineage_columns import Origin, origins
 
 PRODUCER = "urn:universal-data-sync"
@@ -122,7 +121,7 @@ def _split(table: str) -> list[tuple[str, bool]]:
 
 
 @dataclass(frozen=True)
-class Lineage:
+class EventBuilder:
     """Builds the events of one installation: `environment` is part of the job namespace, `workspace` of dataset names."""
 
     environment: str = ""
@@ -132,28 +131,22 @@ class Lineage:
     def namespace(self) -> str:
         return f"{NAMESPACE}.{self.environment}" if self.environment else NAMESPACE
 
-    def event(
-        self,
-        phase: Phase,
-        run: RunRecord,
-        pipeline: Pipeline,
-        connections: Mapping[str, Connection],
-        facts: Facts | None,
-    ) -> RunEvent:
-        """The same arguments make the same event. Raises KeyError when a connection is not in the configuration."""
-        ended = phase is Phase.END and not run.state.is_open
-        at = (run.closed_at or run.created_at) if ended else run.created_at
+    def build(self, event: LineageEvent) -> RunEvent:
+        """The same event makes the same one there. Raises KeyError when a connection is not in the configuration."""
+        run = event.run
+        at = (run.closed_at or run.created_at) if event.ended else run.created_at
         return RunEvent(
-            eventType=_ENDINGS[run.state] if ended else RunState.START,
+            eventType=_ENDINGS[run.state] if event.ended else RunState.START,
             eventTime=_time(at),
-            run=Run(run_id(run.run_key), self._run_facets(run, facts if ended else None, ended)),
-            job=Job(self.namespace, pipeline.pipeline_id, _job_facets(pipeline)),
-            inputs=self._inputs(pipeline, connections, facts),
-            outputs=self._outputs(run, pipeline, connections, facts, ended),
+            run=Run(run_id(run.run_key), self._run_facets(event)),
+            job=Job(self.namespace, event.pipeline.pipeline_id, _job_facets(event.pipeline)),
+            inputs=self._inputs(event),
+            outputs=self._outputs(event),
             producer=PRODUCER,
         )
 
-    def _run_facets(self, run: RunRecord, facts: Facts | None, ended: bool) -> dict[str, RunFacet]:
+    def _run_facets(self, event: LineageEvent) -> dict[str, RunFacet]:
+        run = event.run
         facets: dict[str, RunFacet] = {
             "parent": parent_run.ParentRunFacet(
                 parent_run.Run(run_id(run.batch_id)), parent_run.Job(self.namespace, "batch")
@@ -161,79 +154,74 @@ class Lineage:
         }
         if run.slot is not None:
             facets["nominalTime"] = nominal_time_run.NominalTimeRunFacet(_time(run.slot))
-        if facts is not None:
+        if not event.ended:
+            return facets
+        if event.facts is not None:
             facets["processing_engine"] = processing_engine_run.ProcessingEngineRunFacet(
-                facts.spark_version or "unknown", "spark"
+                event.facts.spark_version or "unknown", "spark"
             )
-        error = run.result.error if ended and run.result else None
+        error = run.result.error if run.result else None
         if error is not None:
             facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(f"{error.code}: {error.message}", "PYTHON")
         return facets
 
-    def _inputs(
-        self, pipeline: Pipeline, connections: Mapping[str, Connection], facts: Facts | None
-    ) -> list[InputDataset]:
+    def _inputs(self, event: LineageEvent) -> list[InputDataset]:
         # A query reads what only its text says; the job's `sql` facet carries it for receivers that read SQL.
-        if pipeline.source.table is None:
+        source = self._source(event)
+        if source is None:
             return []
-        dataset = dataset_of(connections[pipeline.source.connection], pipeline.source.table, self.workspace)
-        facets = _schema(facts.source_columns) if facts else {}
-        return [InputDataset(dataset.namespace, dataset.name, facets=facets)]
+        facets = _schema(event.facts.source_columns) if event.facts else {}
+        return [InputDataset(source.namespace, source.name, facets=facets)]
 
-    def _outputs(
-        self,
-        run: RunRecord,
-        pipeline: Pipeline,
-        connections: Mapping[str, Connection],
-        facts: Facts | None,
-        ended: bool,
-    ) -> list[OutputDataset]:
-        target = dataset_of(connections[pipeline.target.connection], pipeline.target.table, self.workspace)
-        facets = _schema(facts.target_columns) if facts else {}
-        if facts is not None and pipeline.source.table is not None:
-            source = dataset_of(connections[pipeline.source.connection], pipeline.source.table, self.workspace)
-            fields = {name: _field(source, origin) for name, origin in origins(pipeline, facts).items()}
+    def _outputs(self, event: LineageEvent) -> list[OutputDataset]:
+        source = self._source(event)
+        target = self._dataset(event, event.pipeline.target.connection, event.pipeline.target.table)
+        facets = _schema(event.facts.target_columns) if event.facts else {}
+        if event.facts is not None and source is not None:
+            known = origins(event.pipeline, event.facts)
+            fields = {name: _field(source, origin) for name, origin in known.items()}
             if fields:
                 facets["columnLineage"] = column_lineage_dataset.ColumnLineageDatasetFacet(fields)
         output = OutputDataset(target.namespace, target.name, facets=facets)
-        if ended and run.result is not None and run.state is State.SUCCEEDED:
-            rows = run.result.rows.inserted + run.result.rows.updated
+        result = event.run.result
+        if event.ended and result is not None and event.run.state is State.SUCCEEDED:
+            rows = result.rows.inserted + result.rows.updated
             statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=rows)
             output.outputFacets = {"outputStatistics": statistics}
         return [output]
+
+    def _source(self, event: LineageEvent) -> Dataset | None:
+        source = event.pipeline.source
+        return self._dataset(event, source.connection, source.table) if source.table is not None else None
+
+    def _dataset(self, event: LineageEvent, connection: str, table: str) -> Dataset:
+        return dataset_of(event.connections[connection], table, self.workspace)
 
 
 class LineageClient:
     """Sends events to an OpenLineage receiver. `api_key` is asked for at the first event, and again after a refusal."""
 
     def __init__(
-        self, url: str, lineage: Lineage, now: Callable[[], datetime], api_key: Callable[[], str] | None = None
+        self, url: str, builder: EventBuilder, now: Callable[[], datetime], api_key: Callable[[], str] | None = None
     ) -> None:
         self._url = url
-        self._lineage = lineage
+        self._builder = builder
         self._now = now
         self._rests_until: datetime | None = None
         self._api_key = api_key
         self._transport: HttpTransport | None = None
 
-    def send(
-        self,
-        phase: Phase,
-        run: RunRecord,
-        pipeline: Pipeline,
-        connections: Mapping[str, Connection],
-        facts: Facts | None,
-    ) -> None:
+    def send(self, event: LineageEvent) -> None:
         if self._rests_until is not None and self._now() < self._rests_until:
             raise RetryableError("lineage.resting", "The lineage receiver was away a moment ago.")
         try:
-            event = self._lineage.event(phase, run, pipeline, connections, facts)
+            built = self._builder.build(event)
         except (KeyError, ValueError) as error:
             raise PermanentError(
-                "lineage.event", f"There is no event to make of run {run.run_key[:16]}: {type(error).__name__}."
+                "lineage.event", f"There is no event to make of run {event.run.run_key[:16]}: {type(error).__name__}."
             ) from error
         try:
-            self._emit(event)
+            self._emit(built)
         except RetryableError:
             self._rests_until = self._now() + REST
             raise

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from sync_core.adapters.sqlite_queue import SqliteQueue
 from sync_core.adapters.sqlite_store import SqliteStore
 from sync_core.control_plane import ControlPlane
@@ -14,7 +16,7 @@ from sync_core.domain.alert import Notice
 from sync_core.domain.connection import Channel, Connection
 from sync_core.domain.errors import ConfigError, RetryableError
 from sync_core.domain.pipeline import Pipeline
-from sync_core.domain.run import RunRecord
+from sync_core.domain.run import Outcome, RunError, RunOrder, RunRecord, RunResult
 from sync_core.domain.schedule import Every
 from sync_core.loop import Loop
 from sync_core.messages import QUEUES
@@ -155,3 +157,20 @@ class Site:
         assert len(set(self.launched)) == len(self.launched), "a batch was launched twice"
         slots = [run.slot for run in runs if run.slot is not None and run.attempt == 1]
         assert len(set(slots)) == len(slots), "a slot was begun twice"
+
+
+def fail_runs(monkeypatch: pytest.MonkeyPatch, kind: str = "retryable", only: str | None = None) -> list[bool]:
+    """Let the engine fail every run, or those of one pipeline, while the list that is returned is not empty."""
+    on, load = [True], Place.load
+
+    def fail(self: Place, order: RunOrder, batch_id: str) -> RunResult:
+        name = order.pipeline.pipeline_id
+        if not on or only not in (None, name):
+            return load(self, order, batch_id)
+        error = RunError("source.gone", kind, f"Pipeline {name}: the source is gone.", "Bring it back.")  # type: ignore[arg-type]
+        return RunResult(
+            name, order.run_key, batch_id, order.kind, order.attempt, Outcome.FAILED, order.request_id, error=error
+        )
+
+    monkeypatch.setattr(Place, "load", fail)
+    return on

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
+import pytest
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from sync_core.adapters.telemetry import OpenTelemetry, with_exporters
+from sync_core.control_plane import ControlPlane
+from sync_core.domain.facts import ColumnFact, Facts, StepTime
+from sync_core.domain.run import RunOrder, RunResult
+from sync_core.telemetry_doors import observe
 from sync_core.telemetry_settings import TelemetrySettings
+from tests.support.control import START, Site
+from tests.support.fake_engine import Place
 
 
 @dataclass
@@ -76,3 +84,29 @@ class Recorder:
         """All that came out, as text: to look for what must not be in it."""
         spans = [span.to_json() for span in self.spans()]
         return "\n".join([*spans, str(self.reader.get_metrics_data()), str(self.logs())])
+
+
+def watched(site: Site, recorder: Recorder, crash_at: int | None = None) -> ControlPlane:
+    return observe(site.plane(crash_at), recorder.telemetry, "test")
+
+
+def ids(span: ReadableSpan) -> tuple[int, int, int | None]:
+    """Trace, span and parent."""
+    assert span.context is not None
+    return span.context.trace_id, span.context.span_id, span.parent.span_id if span.parent else None
+
+
+def with_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in of the engine tells what a real one does."""
+    load = Place.load
+
+    def told(self: Place, order: RunOrder, batch_id: str) -> RunResult:
+        steps = tuple(StepTime(name, START, START + timedelta(seconds=1)) for name in ("ledger", "write"))
+        columns = (ColumnFact("id", "bigint", "int8"),)
+        return replace(
+            load(self, order, batch_id),
+            started_at=START, finished_at=START + timedelta(seconds=3),
+            facts=Facts(steps, columns, columns, "1.0", "4.2.0"),
+        )  # fmt: skip
+
+    monkeypatch.setattr(Place, "load", told)

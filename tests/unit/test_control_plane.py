@@ -20,37 +20,13 @@ from sync_core.domain.schedule import After, OnDemand, Retry
 from sync_core.loop import Loop
 from sync_core.messages import REQUESTS
 from sync_core.ports import Row, Stored
-from tests.support.control import HOURLY, START, Site
+from tests.support.control import HOURLY, START, Site, fail_runs
 from tests.support.fake_engine import Place
 from tests.support.flows import CONNECTIONS, Crash, Folder, InProcess, Store, pipeline
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    made = Site(tmp_path)
-    made.has(3)
-    return made
-
-
 def request_of(identity: str, *names: str, **more: Any) -> str:
     return json.dumps({"request_id": identity, "pipelines": names or ["orders"], **more})
-
-
-def failing(monkeypatch: pytest.MonkeyPatch, kind: str = "retryable") -> list[bool]:
-    """The engine fails while the list is not empty."""
-    on, load = [True], Place.load
-
-    def fail(self: Place, order: RunOrder, batch_id: str) -> RunResult:
-        if not on:
-            return load(self, order, batch_id)
-        name = order.pipeline.pipeline_id
-        error = RunError("source.gone", kind, f"Pipeline {name}: the source is gone.", "Bring it back.")  # type: ignore[arg-type]
-        return RunResult(
-            name, order.run_key, batch_id, order.kind, order.attempt, Outcome.FAILED, order.request_id, error=error
-        )
-
-    monkeypatch.setattr(Place, "load", fail)
-    return on
 
 
 # ---- slots
@@ -314,7 +290,7 @@ def test_p21_a_request_that_cannot_be_understood_is_put_aside_with_its_reason(si
 def test_p24_a_failed_run_is_retried_as_the_policy_says_and_its_alert_names_the_cause(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on = failing(monkeypatch)
+    on = fail_runs(monkeypatch)
     site.pipelines["orders"] = replace(
         site.pipelines["orders"], retry=Retry(3, 600, 3600), owner="team-sales", channels=("ops",)
     )
@@ -344,7 +320,7 @@ def test_p24_a_failed_run_is_retried_as_the_policy_says_and_its_alert_names_the_
 
 
 def test_p24_what_a_person_must_mend_is_not_retried(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing(monkeypatch, "permanent")
+    fail_runs(monkeypatch, "permanent")
     for _ in range(10):
         site.cycle()
     assert [run.attempt for run in site.runs()] == [1]
@@ -354,7 +330,7 @@ def test_p24_what_a_person_must_mend_is_not_retried(site: Site, monkeypatch: pyt
 
 
 def test_p25_a_stale_pipeline_is_told_repeated_and_recovered_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    on = failing(monkeypatch, "permanent")
+    on = fail_runs(monkeypatch, "permanent")
     rules = AlertRules(failed=False, stale_after=7200, repeat_every=3600)
     site.pipelines["orders"] = replace(site.pipelines["orders"], alerts=rules)
     for _ in range(50):
@@ -369,7 +345,7 @@ def test_p25_a_stale_pipeline_is_told_repeated_and_recovered_once(site: Site, mo
 
 
 def test_p25_an_unreachable_receiver_loses_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    on = failing(monkeypatch, "permanent")
+    on = fail_runs(monkeypatch, "permanent")
     site.sink.down = True
     for _ in range(20):
         site.cycle(minutes=1)
