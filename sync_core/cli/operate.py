@@ -8,14 +8,7 @@ from typing import Annotated
 import typer
 
 from sync_core.cli.context import open_service, who
-from sync_core.cli.options import (
-    DEFAULT_CONFIG,
-    DEFAULT_STATE,
-    ConfigOption,
-    EnvironmentOption,
-    JsonOption,
-    StateOption,
-)
+from sync_core.cli.options import Common, takes_common
 from sync_core.cli.output import print_json
 from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import ConfigError
@@ -26,78 +19,54 @@ Reason = Annotated[str, typer.Option(help="Why; kept with the record.")]
 ConnectionOption = Annotated[bool, typer.Option("--connection", help="NAME is a connection: all that use it.")]
 
 
-def pause(
-    name: Name,
-    reason: Reason,
-    connection: ConnectionOption = False,
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes_common
+def pause(common: Common, name: Name, reason: Reason, connection: ConnectionOption = False) -> None:
     """Begin nothing more of a pipeline, or of all that use a connection; what runs ends by itself."""
-    plane = open_service(config, state, environment).plane
-    _do(lambda: plane.pause(name, who(), _said(reason), connection=connection), name, "paused", as_json)
+    plane = _plane(common)
+    _do(lambda: plane.pause(name, who(), _said(reason), connection=connection), name, "paused", common)
 
 
-def resume(
-    name: Name,
-    reason: Reason,
-    connection: ConnectionOption = False,
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes_common
+def resume(common: Common, name: Name, reason: Reason, connection: ConnectionOption = False) -> None:
     """Go on; what became due or was asked for meanwhile begins."""
-    plane = open_service(config, state, environment).plane
-    _do(lambda: plane.resume(name, who(), _said(reason), connection=connection), name, "resumed", as_json)
+    plane = _plane(common)
+    _do(lambda: plane.resume(name, who(), _said(reason), connection=connection), name, "resumed", common)
 
 
-def cancel(
-    name: Pipeline,
-    reason: Reason,
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes_common
+def cancel(common: Common, name: Pipeline, reason: Reason) -> None:
     """Stop the open run of a pipeline and give it up; the others of its batch go on."""
-    plane = open_service(config, state, environment).plane
-    _do(lambda: plane.cancel(name, who(), _said(reason)), name, "cancelled", as_json)
+    plane = _plane(common)
+    _do(lambda: plane.cancel(name, who(), _said(reason)), name, "cancelled", common)
 
 
+@takes_common
 def retry(
+    common: Common,
     name: Pipeline,
     reason: Reason,
     run: Annotated[str | None, typer.Option(metavar="RUN_KEY", help="Which run; the last one without it.")] = None,
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Queue once more what a run was to do, for `uds up` to carry out."""
-    plane = open_service(config, state, environment).plane
-    _do(lambda: plane.retry(name, run, who(), _said(reason)), name, "queued again", as_json)
+    plane = _plane(common)
+    _do(lambda: plane.retry(name, run, who(), _said(reason)), name, "queued again", common)
 
 
+@takes_common
 def dead_letters(
+    common: Common,
     send_again: Annotated[
         str | None, typer.Option(metavar="QUEUE/KEY", help="Give this one back to its queue, its cause being mended.")
     ] = None,
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show the messages that were put aside, with the reason of each; or send one again."""
-    plane: ControlPlane = open_service(config, state, environment).plane
+    plane = _plane(common)
     if send_again is not None:
         queue, _, key = send_again.partition("/")
-        _do(lambda: plane.send_again(queue, key), send_again, "sent again", as_json)
+        _do(lambda: plane.send_again(queue, key), send_again, "sent again", common)
         return
     found = plane.dead_letters()
-    if as_json:
+    if common.as_json:
         print_json(
             {
                 "dead_letters": [
@@ -112,9 +81,13 @@ def dead_letters(
         print("No message was put aside.")
 
 
-def _do(act: Callable[[], object], name: str, done: str, as_json: bool) -> None:
+def _plane(common: Common) -> ControlPlane:
+    return open_service(common.config, common.state, common.environment).plane
+
+
+def _do(act: Callable[[], object], name: str, done: str, common: Common) -> None:
     act()
-    if as_json:
+    if common.as_json:
         print_json({"name": name, "done": done})
     else:
         print(f"{name}: {done}.")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +25,31 @@ UnusedEnvironmentOption = Annotated[str | None, typer.Option("--env", hidden=Tru
 
 DEFAULT_CONFIG = Path("config")
 DEFAULT_STATE = Path(".uds")
+
+
+@dataclass(frozen=True)
+class Common:
+    """The common options of one call."""
+
+    config: ConfigOption = DEFAULT_CONFIG
+    state: StateOption = DEFAULT_STATE
+    environment: EnvironmentOption = None
+    as_json: JsonOption = False
+
+
+def takes_common(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the common options after its own. It gets them as its first argument, a `Common`."""
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    common = inspect.signature(Common, eval_str=True).parameters
+
+    @wraps(command)
+    def call(**given: Any) -> None:
+        command(Common(**{name: given.pop(name) for name in common}), **given)
+
+    # Typer reads a command's options from here.
+    vars(call)["__signature__"] = inspect.Signature([*own, *common.values()])
+    return call
+
 
 _WITH_VALUE = ("--config", "--state", "--env", "--environment")
 

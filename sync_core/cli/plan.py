@@ -9,14 +9,7 @@ import typer
 from rich.text import Text
 
 from sync_core.cli.context import open_app, open_catalog
-from sync_core.cli.options import (
-    DEFAULT_CONFIG,
-    DEFAULT_STATE,
-    ConfigOption,
-    EnvironmentOption,
-    JsonOption,
-    StateOption,
-)
+from sync_core.cli.options import Common, takes_common
 from sync_core.cli.output import make_console, print_json
 from sync_core.cli.progress import show_progress
 from sync_core.domain.codec import to_json
@@ -24,23 +17,21 @@ from sync_core.domain.run import Action, Outcome, RunResult
 from sync_core.words import result_text
 
 
+@takes_common
 def plan(
+    common: Common,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[PIPELINE...]", help="Ids, globs, tag:NAME; else all.")
     ] = None,
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show the window, the exact SQL, the parts and the target's statements of a run, without running it."""
-    catalog = open_catalog(config, environment)
+    catalog = open_catalog(common.config, common.environment)
     pipelines = catalog.select(names or ())
     with show_progress(
-        [pipeline.pipeline_id for pipeline in pipelines], silent=as_json or not sys.stderr.isatty()
+        [pipeline.pipeline_id for pipeline in pipelines], silent=common.as_json or not sys.stderr.isatty()
     ) as on_event:
-        results = open_app(state).ask_engine(pipelines, catalog.connections, Action.PLAN, on_event)
-    if as_json:
+        results = open_app(common.state).ask_engine(pipelines, catalog.connections, Action.PLAN, on_event)
+    if common.as_json:
         print_json({"plans": [to_json(result) for result in results]})
     else:
         for result in results:

@@ -12,14 +12,7 @@ from rich.text import Text
 
 from sync_core.by_hand import Refusal
 from sync_core.cli.context import open_app, open_catalog, who
-from sync_core.cli.options import (
-    DEFAULT_CONFIG,
-    DEFAULT_STATE,
-    ConfigOption,
-    EnvironmentOption,
-    JsonOption,
-    StateOption,
-)
+from sync_core.cli.options import Common, takes_common
 from sync_core.cli.output import make_console, print_json
 from sync_core.cli.progress import show_progress
 from sync_core.domain.codec import to_json
@@ -38,7 +31,9 @@ STYLES = {
 }
 
 
+@takes_common
 def run(
+    common: Common,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[PIPELINE...]", help="Ids, globs like 'sales.*', tag:NAME.")
     ] = None,
@@ -46,24 +41,20 @@ def run(
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Load everything again, in one commit.")] = False,
     since: Annotated[str | None, typer.Option(metavar="VALUE", help="Backfill from this cursor value on.")] = None,
     until: Annotated[str | None, typer.Option(metavar="VALUE", help="Backfill up to this cursor value.")] = None,
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Run pipelines now and wait for them. A backfill (--since, --until) never moves the watermark."""
     if bool(names) is everything:
         raise ConfigError("call.wrong", "Which pipelines is not clear.", "Name some, or say --all.")
-    catalog = open_catalog(config, environment)
+    catalog = open_catalog(common.config, common.environment)
     pipelines = catalog.select(names or ())
     kind, ranges = _what(pipelines, full_refresh, since, until)
-    app = open_app(state)
-    with show_progress([pipeline.pipeline_id for pipeline in pipelines], silent=as_json) as on_event:
+    app = open_app(common.state)
+    with show_progress([pipeline.pipeline_id for pipeline in pipelines], silent=common.as_json) as on_event:
         results, refusals = app.run(pipelines, catalog.connections, on_event, kind, ranges, who())
     with contextlib.suppress(SyncError):
         # Housekeeping: the next run does it, and what this one did is to be told.
         app.forget()
-    if as_json:
+    if common.as_json:
         refused = [{"pipeline_id": refusal.pipeline_id, "error": _error(refusal)} for refusal in refusals]
         print_json({"runs": [to_json(result) for result in results]} | ({"refused": refused} if refused else {}))
     else:

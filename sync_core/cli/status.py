@@ -13,14 +13,7 @@ from rich.text import Text
 from sync_core.by_hand import App
 from sync_core.catalog import Catalog
 from sync_core.cli.context import open_app, open_catalog
-from sync_core.cli.options import (
-    DEFAULT_CONFIG,
-    DEFAULT_STATE,
-    ConfigOption,
-    EnvironmentOption,
-    JsonOption,
-    StateOption,
-)
+from sync_core.cli.options import Common, takes_common
 from sync_core.cli.output import make_console, print_json, print_table
 from sync_core.domain.codec import to_json
 from sync_core.domain.pipeline import Pipeline
@@ -38,17 +31,13 @@ STYLES = {
 }
 
 
-def status(
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes_common
+def status(common: Common) -> None:
     """Show every pipeline's last sync, rows, watermark, lag, state and duration."""
-    catalog = open_catalog(config, environment)
-    app = open_app(state)
+    catalog = open_catalog(common.config, common.environment)
+    app = open_app(common.state)
     rows = [_status_of(app, catalog, pipeline) for pipeline in catalog.pipelines.values()]
-    if as_json:
+    if common.as_json:
         print_json({"pipelines": rows})
         return
     table = _table("pipeline", "state", "last sync", "rows", "took", "watermark", "lag")
@@ -111,19 +100,17 @@ def lag_seconds(watermark: Watermark | None, zone: tzinfo, now: datetime) -> flo
     return max(0.0, (now - moment.replace(tzinfo=zone)).total_seconds())
 
 
+@takes_common
 def history(
+    common: Common,
     name: Annotated[str, typer.Argument(metavar="PIPELINE")],
     limit: Annotated[int, typer.Option(min=1, help="How many runs, newest first.")] = 20,
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show a pipeline's runs, newest first."""
-    pipeline = open_catalog(config, environment).the_one(name)
-    app = open_app(state)
+    pipeline = open_catalog(common.config, common.environment).the_one(name)
+    app = open_app(common.state)
     runs = app.store.runs(pipeline.pipeline_id, limit)
-    if as_json:
+    if common.as_json:
         print_json({"pipeline_id": pipeline.pipeline_id, "runs": [to_json(run) for run in runs]})
         return
     if not runs:

@@ -10,36 +10,27 @@ import typer
 
 from sync_core.catalog import Catalog, CatalogError, load_catalog
 from sync_core.cli.context import open_app
-from sync_core.cli.options import (
-    DEFAULT_CONFIG,
-    DEFAULT_STATE,
-    ConfigOption,
-    EnvironmentOption,
-    JsonOption,
-    StateOption,
-)
+from sync_core.cli.options import Common, takes_common
 from sync_core.cli.output import count, print_json, refuse_faults
 from sync_core.domain.codec import to_json
 from sync_core.domain.run import Action, Outcome, RunResult
 from sync_core.words import result_text
 
 
+@takes_common
 def validate(
-    config: ConfigOption = DEFAULT_CONFIG,
-    environment: EnvironmentOption = None,
+    common: Common,
     live: Annotated[bool, typer.Option("--live", help="Also connect: permissions, tables, columns, types.")] = False,
-    as_json: JsonOption = False,
-    state: StateOption = DEFAULT_STATE,
 ) -> None:
     """Check the configuration and list every fault with its file and line."""
     try:
-        catalog = load_catalog(config, environment, os.environ)
+        catalog = load_catalog(common.config, common.environment, os.environ)
     except CatalogError as error:
-        refuse_faults(error, as_json)
+        refuse_faults(error, common.as_json)
     connections, pipelines = len(catalog.connections), len(catalog.pipelines)
-    results = _ask(catalog, state) if live else []
+    results = _ask(catalog, common.state) if live else []
     failed = [result for result in results if result.state is Outcome.FAILED or result.problems]
-    if as_json:
+    if common.as_json:
         document: dict[str, Any] = {"faults": [], "connections": connections, "pipelines": pipelines}
         print_json(document | ({"live": [to_json(result) for result in results]} if live else {}))
     else:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sync_core.cli.context import open_app, open_catalog, who
-from sync_core.cli.options import (
-    DEFAULT_CONFIG,
-    DEFAULT_STATE,
-    ConfigOption,
-    EnvironmentOption,
-    JsonOption,
-    StateOption,
-)
+from sync_core.cli.options import Common, takes_common
 from sync_core.cli.output import print_json
 from sync_core.domain.codec import to_json
 from sync_core.domain.errors import ConfigError
@@ -41,20 +33,18 @@ def start(context: typer.Context) -> None:
 
 
 @commands.command("show")
+@takes_common
 def show(
+    common: Common,
     name: Name,
     limit: Annotated[int, typer.Option(min=1, help="How many changes, newest first.")] = 20,
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show the watermark that the store remembers, and who changed it."""
-    pipeline = open_catalog(config, environment).the_one(name)
-    store = open_app(state).store
+    pipeline = open_catalog(common.config, common.environment).the_one(name)
+    store = open_app(common.state).store
     record = store.load(pipeline.pipeline_id).record
     changes = store.changes(pipeline.pipeline_id, limit)
-    if as_json:
+    if common.as_json:
         fields = ("pipeline_id", "epoch", "generation", "watermark", "seen", "adopt")
         document = {field: to_json(getattr(record, field)) for field in fields}
         print_json(document | {"changes": to_json(changes)})
@@ -66,42 +56,33 @@ def show(
 
 
 @commands.command("set", context_settings={"ignore_unknown_options": True})  # VALUE may be -5
+@takes_common
 def set_value(
+    common: Common,
     name: Name,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="A cursor value: 2024-01-31T23:59:59, 42, ...")],
     reason: Reason,
     adopt: AdoptOption = False,
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Let the next run start from a value, whatever the target's ledger says."""
-    pipeline = open_catalog(config, environment).the_one(name)
-    _change(pipeline, parse_watermark(pipeline, value), reason, adopt, state, as_json)
+    pipeline = open_catalog(common.config, common.environment).the_one(name)
+    _change(pipeline, parse_watermark(pipeline, value), reason, adopt, common)
 
 
 @commands.command("reset")
-def reset(
-    name: Name,
-    reason: Reason,
-    adopt: AdoptOption = False,
-    config: ConfigOption = DEFAULT_CONFIG,
-    state: StateOption = DEFAULT_STATE,
-    environment: EnvironmentOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes_common
+def reset(common: Common, name: Name, reason: Reason, adopt: AdoptOption = False) -> None:
     """Let the next run start from the beginning; rows that are there are merged or left out, not doubled."""
-    pipeline = open_catalog(config, environment).the_one(name)
-    _change(pipeline, None, reason, adopt, state, as_json)
+    pipeline = open_catalog(common.config, common.environment).the_one(name)
+    _change(pipeline, None, reason, adopt, common)
 
 
-def _change(pipeline: Pipeline, value: Watermark | None, reason: str, adopt: bool, state: Path, as_json: bool) -> None:
+def _change(pipeline: Pipeline, value: Watermark | None, reason: str, adopt: bool, common: Common) -> None:
     if not reason.strip():
         raise ConfigError("call.wrong", "The reason is empty.", "Say why in a few words; others will read it.")
-    app = open_app(state)
+    app = open_app(common.state)
     before, after = change_watermark(app.store, pipeline.pipeline_id, value, who(), reason, adopt, app.now())
-    if as_json:
+    if common.as_json:
         print_json(
             {
                 "pipeline_id": pipeline.pipeline_id,

@@ -15,13 +15,12 @@ from sync_core.control_plane import ControlPlane
 from sync_core.domain.alert import AlertRules
 from sync_core.domain.connection import Connection
 from sync_core.domain.errors import ConfigError, PermanentError
-from sync_core.domain.run import Outcome, PipelineRecord, RunError, RunOrder, RunResult, RunState
+from sync_core.domain.run import PipelineRecord, RunResult, RunState
 from sync_core.domain.schedule import After, OnDemand, Retry
 from sync_core.loop import Loop
 from sync_core.messages import REQUESTS
 from sync_core.ports import Row, Stored
 from tests.support.control import HOURLY, START, Site, fail_runs
-from tests.support.fake_engine import Place
 from tests.support.flows import CONNECTIONS, Crash, Folder, InProcess, Store, pipeline
 
 
@@ -151,7 +150,7 @@ def test_a_request_waits_for_the_open_run_and_is_then_carried_out(site: Site) ->
 def test_who_asked_stays_with_the_run_its_retries_and_its_repetition(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on = failing(monkeypatch)
+    on = fail_runs(monkeypatch)
     site.pipelines["orders"] = replace(site.pipelines["orders"], schedule=OnDemand(), retry=Retry(2, 60, 60))
     plane = site.plane()
     plane.submit(request_of("r1", requested_by="erp"))
@@ -215,7 +214,7 @@ def test_p21_a_request_that_one_pipeline_cannot_take_is_put_aside_and_the_others
 def test_p25_a_record_that_cannot_be_written_keeps_no_other_pipeline_from_its_alerts(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing(monkeypatch, "permanent")
+    fail_runs(monkeypatch, "permanent")
     site.pipelines["orders"] = replace(
         site.pipelines["orders"], alerts=AlertRules(failed=False, stale_after=7200, repeat_every=3600)
     )
