@@ -45,7 +45,8 @@ def due_run(pipeline: Pipeline, records: Mapping[str, PipelineRecord], now: date
         slots = due_slots(schedule, record.last_slot, now)
         if not slots:
             return None
-        occasion = slots[0].isoformat()
+        # Not the bare time: upstream systems take times for the ids of their requests.
+        occasion = f"slot {slots[0].isoformat()}"
         return Asked(name, make_run_key(name, occasion, 1), occasion, slot=slots[0])
     if isinstance(schedule, After):
         return _after(name, schedule, record, records)
