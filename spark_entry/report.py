@@ -125,9 +125,12 @@ def _describe(execution: Execution, error: BaseException, redact: Redact) -> Run
             redact(f"Pipeline {execution.order.pipeline.pipeline_id}: {text}"),
             "The engine log in the run folder has the whole story; please report it.",
         )
-    prefix = f"Pipeline {execution.order.pipeline.pipeline_id}: "
+    name = execution.order.pipeline.pipeline_id
+    prefix = f"Pipeline {name}: "
     message = fault.message if fault.message.startswith(prefix) else prefix + fault.message
-    return RunError(fault.code, fault.kind, redact(message), redact(fault.remedy))
+    # An adapter does not know whose table it describes.
+    remedy = fault.remedy.replace("uds run PIPELINE", f"uds run {name}")
+    return RunError(fault.code, fault.kind, redact(message), redact(remedy))
 
 
 def count_rows(number: int) -> str:

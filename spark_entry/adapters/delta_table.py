@@ -46,6 +46,11 @@ _CONFLICTS = (
 APPEARING_LOOKS, APPEARING_PAUSE = 10, 0.5
 """How often, and after how many seconds each, a table is looked for whose folder is there without a first commit."""
 
+_COLUMNS_CHANGED = (
+    "DELTA_CHANGE_DATA_FEED_INCOMPATIBLE_DATA_SCHEMA",
+    "DELTA_CHANGE_DATA_FEED_INCOMPATIBLE_SCHEMA_CHANGE",
+)
+
 NO_DELTA = ("DELTA_ONLY_OPERATION", "EXPECT_TABLE_NOT_VIEW", "EXPECT_TABLE_NOT_VIEW.NO_ALTERNATIVE")
 """DESCRIBE HISTORY of a view or of a table in another format."""
 
@@ -135,17 +140,20 @@ class DeltaTables:
             return PermanentError(
                 f"{role}.missing", f"Connection {self.connection.name} has no Delta table {name}.", "Correct the name."
             )
-        if condition == "DELTA_CHANGE_DATA_FEED_INCOMPATIBLE_DATA_SCHEMA":
+        # A change feed is read when the target is written, which is when some of its faults are found.
+        source = name if role == "source" else "The source"
+        if condition in _COLUMNS_CHANGED:
             return PermanentError(
                 "source.columns_changed",
-                f"{name} changed its columns within the versions to read; its change feed cannot be read across that.",
-                "Load it again in full with uds run --full-refresh.",
+                f"{source} changed its columns within the versions to read; its change feed cannot be read across that.",
+                "Load it again in full: uds run PIPELINE --full-refresh.",
             )
         if "CHANGE_DATA" in condition or "CHANGE_TABLE_FEED" in condition or "_CDC_" in condition:
             return PermanentError(
                 "source.no_change_feed",
-                f"{name} does not keep a change feed for all the versions to read.",
-                f"ALTER TABLE {name} SET TBLPROPERTIES (delta.enableChangeDataFeed = true), then load it again in full.",
+                f"{source} does not keep a change feed for all the versions to read.",
+                "Set its table property delta.enableChangeDataFeed to true, then load it again in full: "
+                "uds run PIPELINE --full-refresh.",
             )
         return None
 
@@ -161,6 +169,10 @@ class DeltaTables:
         first = f"Connection {self.connection.name}: {named[max(0, named.find('[')) :][:300]}"
         if "PERMISSION_DENIED" in text or "INSUFFICIENT_PERMISSIONS" in text or "AccessControlException" in text:
             return PermanentError("database.denied", first, "Grant the run's principal what is named there.")
+        if is_conflict(error):
+            return RetryableError(
+                "target.conflict", f"{first} Somebody else changed the table at the same moment.", "Run it again."
+            )
         if condition_of(error) == "DELTA_CANNOT_CREATE_LOG_PATH":
             return PermanentError("target.unwritable", first, "Check the path and who may write there.")
         if condition_of(error).startswith("DELTA_"):
@@ -169,10 +181,6 @@ class DeltaTables:
 
 
 def condition_of(error: BaseException) -> str:
-        if is_conflict(error):
-            return RetryableError(
-                "target.conflict", f"{first} Somebody else changed the table at the same moment.", "Run it again."
-            )
     """Spark's name for an error; "" when it has none. Some come as plain Java exceptions with it in their text."""
     if isinstance(error, PySparkException):
         return error.getCondition() or ""
@@ -190,14 +198,6 @@ def is_creation_conflict(error: BaseException) -> bool:
     return condition_of(error) in _CREATION_CONFLICTS
 
 
-def not_delta(name: str) -> PermanentError:
-    """A target's place that is taken by something else."""
-    return PermanentError(
-        "target.not_delta", f"{name} is there but is no Delta table.", "Give the pipeline another target table."
-    )
-
-
-def split_name(name: str) -> list[str]:
 def is_conflict(error: BaseException) -> bool:
     """Whether another writer's commit came in between: nothing was written, and the same may be done again."""
     condition = condition_of(error)
@@ -206,6 +206,14 @@ def is_conflict(error: BaseException) -> bool:
     return condition.startswith("DELTA_CONCURRENT") or condition in _CONFLICTS or classed
 
 
+def not_delta(name: str) -> PermanentError:
+    """A target's place that is taken by something else."""
+    return PermanentError(
+        "target.not_delta", f"{name} is there but is no Delta table.", "Give the pipeline another target table."
+    )
+
+
+def split_name(name: str) -> list[str]:
     """`silver.orders` as its parts; backticks keep a dot inside one part."""
     found = re.findall(r"`((?:[^`]|``)+)`|([^.`]+)", name)
     return [quoted.replace("``", "`") or plain for quoted, plain in found]

@@ -218,6 +218,23 @@ def test_versions_merge_the_last_change_of_each_key(
     blind = sync(LoadMode.MERGE)
     assert blind.error is not None
     assert blind.error.code == "source.no_change_feed"
+    assert "uds run copy --full-refresh" in blind.error.remedy
+    refreshed = sync(LoadMode.MERGE, RunKind.FULL_REFRESH)
+    assert (refreshed.error, len(copied(spark, lake))) == (None, 4)
+
+
+def test_a_change_feed_across_renamed_columns_names_the_command_that_mends_it(
+    spark: SparkSession, lake: Path, sync: Sync, table: Callable[[str], None]
+) -> None:
+    table("ALTER TABLE TABLE_NAME SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
+    assert sync(LoadMode.MERGE).error is None
+    table("INSERT INTO TABLE_NAME VALUES (3, 'c')")
+    table("ALTER TABLE TABLE_NAME RENAME COLUMN name TO title")
+    table("INSERT INTO TABLE_NAME VALUES (4, 'd')")
+    across = sync(LoadMode.MERGE)
+    assert across.error is not None
+    assert across.error.code == "source.columns_changed"
+    assert "uds run copy --full-refresh" in across.error.remedy
     refreshed = sync(LoadMode.MERGE, RunKind.FULL_REFRESH)
     assert (refreshed.error, len(copied(spark, lake))) == (None, 4)
 
