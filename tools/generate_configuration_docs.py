@@ -1,18 +1,16 @@
-"""Write what is generated from the configuration model: docs/configuration.md and the starter in config/."""
+"""Write what is generated from the configuration model: docs/configuration.md and config/schema.json."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sync_core.catalog.reference import configuration_page
-from sync_core.cli.init import starter
+from sync_core.catalog.reference import configuration_page, json_schema_text
 
 
 def main() -> None:
     """Write the files beneath the repository's root."""
     root = Path(__file__).resolve().parent.parent
-    files = {"docs/configuration.md": configuration_page()}
-    files |= {f"config/{name}": text for name, text in starter().items()}
+    files = {"docs/configuration.md": configuration_page(), "config/schema.json": json_schema_text()}
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

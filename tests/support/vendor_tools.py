@@ -74,6 +74,8 @@ def az(call: Call) -> str:
         settings |= dict(one.split("=", 1) for one in call.options["--settings"])
         call.write("settings.json", json.dumps(settings))
     elif call.words == "az account get-access-token":
+        if call.option("--query") == "expiresOn":
+            return "2030-01-01 00:00:00.000000"
         assert call.option("--resource") == "https://management.azure.com"
         return "the token of the tests"
     elif call.words == "az functionapp show":
@@ -106,6 +108,7 @@ def azd(call: Call) -> str:
     assert os.environ["AZURE_ENV_NAME"] == call.option("--environment")
     # The templates write every app setting, the jobs as they are told them.
     call.write("settings.json", json.dumps({"UDS_DATABRICKS_JOBS": os.environ.get("UDS_DATABRICKS_JOBS", "")}))
+    call.write("provisioned", json.dumps(dict(os.environ)))
     return ""
 
 

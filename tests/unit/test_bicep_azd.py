@@ -71,6 +71,24 @@ def test_the_next_steps_are_said_with_this_installations_names() -> None:
         assert said in run.stdout
 
 
+def test_scopes_are_made_as_the_databricks_cli_takes_it() -> None:
+    """With --json it takes no other argument: it would answer that the scope belongs into the JSON."""
+    page = (ROOT / "docs/databricks.md").read_text(encoding="utf-8")
+    for said in (next_steps().stdout, page):
+        (given,) = re.findall(r"databricks secrets create-scope --json '([^']*)'", said)
+        asked = json.loads(given)
+        assert (asked["scope"], asked["scope_backend_type"]) == ("data-sync", "AZURE_KEYVAULT")
+        assert {*asked["backend_azure_keyvault"]} == {"resource_id", "dns_name"}
+        assert said.count("secrets create-scope") == 1
+
+
+def test_the_hook_names_every_variable_that_the_bundle_must_be_given() -> None:
+    bundle = YAML(typ="safe").load((ROOT / "infra/databricks/databricks.yml").read_text(encoding="utf-8"))
+    per_target = set(bundle["targets"]["prod"]["variables"])
+    needed = {name for name, one in bundle["variables"].items() if "default" not in one} - per_target
+    assert needed <= set(re.findall(r"BUNDLE_VAR_(\w+)=", next_steps().stdout))
+
+
 def test_a_finished_installation_is_only_checked() -> None:
     run = next_steps(UDS_DATABRICKS_JOBS="default=7")
     assert run.returncode == 0, run.stderr

@@ -56,3 +56,11 @@ def test_the_page_tells_the_codes_own_limits() -> None:
     assert f"up to {LARGEST} pipelines" in PAGE.replace("\n  ", " ")
     assert "by tools/compute_costs.py" in PAGE
     assert "Nobody looked them up" in PAGE
+
+
+def test_the_page_counts_the_instances_of_a_plan_over_zones() -> None:
+    """Two for each function that scales by itself, and two for HTTP; the price of one stands in the row before."""
+    app = (Path(__file__).parents[2] / "function_app.py").read_text(encoding="utf-8")
+    groups = len(re.findall(r"^@app\.(?:timer|service_bus_queue)_trigger", app, re.MULTILINE)) + 1
+    (one,) = re.findall(r"`alwaysReady`, one instance of 2 GB \| about (\d+) dollars", PAGE)
+    assert f"{2 * groups} instances of 2 GB, about {2 * groups * int(one)} dollars" in PAGE

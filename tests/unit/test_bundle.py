@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from tests.support.quartz import quartz_fault
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = Bundle(ROOT / "infra/databricks")
-TARGETS = ("dev", "test", "prod")
+STAGES = ("dev", "test", "prod")
+TARGETS = ("personal", *STAGES)
 KINDS: dict[str, Any] = {"jobs": Job, "pipelines": Pipeline, "schemas": Schema, "volumes": Volume}
 DOCUMENT = ROOT / "docs/databricks.md"
 
@@ -67,7 +69,7 @@ def nodes_at(node: dict[str, Any], path: list[str]) -> list[dict[str, Any]]:
 
 def test_there_are_no_unknown_keys() -> None:
     known = {
-        "": {"bundle", "include", "variables", "artifacts", "run_as", "targets"},
+        "": {"bundle", "include", "variables", "artifacts", "run_as", "permissions", "targets"},
         "bundle": {"name", "databricks_cli_version"},
         "run_as": {"service_principal_name"},
         "variables.*": {"description", "default"},
@@ -104,8 +106,8 @@ def test_every_variable_has_a_value_or_must_be_given(target: str) -> None:
 
 def test_targets() -> None:
     assert tuple(BUNDLE.targets) == TARGETS
-    assert [name for name, target in BUNDLE.targets.items() if target.get("default")] == ["dev"]
-    assert [target["mode"] for target in BUNDLE.targets.values()] == ["development", "production", "production"]
+    assert [name for name, target in BUNDLE.targets.items() if target.get("default")] == ["personal"]
+    assert [target["mode"] for target in BUNDLE.targets.values()] == ["development", *["production"] * 3]
     for name, target in BUNDLE.targets.items():
         assert target["presets"]["tags"] == {"environment": name}
         # A development target in a folder of everybody's would overwrite other people's copies, and the CLI refuses it.
@@ -113,8 +115,27 @@ def test_targets() -> None:
         # Whoever destroys production's bundle must not lose the audit tables with it.
         for kind, key in (("schemas", "audit"), ("volumes", "runs")):
             kept = BUNDLE.resolved(name)[kind][key].get("lifecycle", {}).get("prevent_destroy", False)
-            assert kept is (target["mode"] == "production")
+            assert kept is (name in ("test", "prod"))
     assert BUNDLE.targets["prod"]["presets"].get("trigger_pause_status", "UNPAUSED") == "UNPAUSED"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_app_of_a_stage_and_the_bundle_mean_the_same_volume(stage: str) -> None:
+    """tools/deploy puts an environment's bundle into the target of its name; in development the CLI would prefix the schema."""
+    assert BUNDLE.targets[stage]["mode"] == "production"
+    assert "name_prefix" not in BUNDLE.targets[stage]["presets"]
+    azure = ROOT / "infra/azure"
+    assert BUNDLE.value(stage, "catalog") == json.loads((azure / "stages.json").read_text("utf-8"))[stage]["catalog"]
+    for file in azure.glob("*.bicepparam"):
+        told = dict(re.findall(r"readEnvironmentVariable\('(UDS_\w+)', '([^']*)'\)", file.read_text("utf-8")))
+        wanted = {
+            "UDS_SCHEMA": "audit_schema",
+            "UDS_VOLUME": "volume",
+            "UDS_SECRET_SCOPE": "secret_scope",  # pragma: allowlist secret
+        }
+        assert {name: told[name] for name in wanted} == {
+            name: BUNDLE.value(stage, variable) for name, variable in wanted.items()
+        }, file.name
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -189,6 +210,11 @@ def test_each_compute_group_has_its_job_named_after_it() -> None:
         hints = job["webhook_notifications"]
         assert hints["on_success"] == hints["on_failure"] == [{"id": GIVEN["webhook_destination"]}]
         assert [parameter["name"] for parameter in job["parameters"]] == ["manifest"]
+
+
+def test_the_principal_of_the_jobs_may_read_the_wheel() -> None:
+    """What stands at the top holds for the folder of the deployment; CAN_VIEW is read there, and to look at runs."""
+    assert BUNDLE.root["permissions"] == [{**BUNDLE.root["run_as"], "level": "CAN_VIEW"}]
 
 
 def test_who_may_do_what() -> None:

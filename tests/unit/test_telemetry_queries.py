@@ -108,9 +108,13 @@ def test_every_rule_loads_a_query_that_is_there_and_measures_what_it_makes() -> 
         re.S,
     )
     assert [name for name, _, _ in rules] == ["failed-runs.kql", "lag.kql", "slow-launches.kql"]
+    assert "query: '${rule.query}| where ${rule.column} > ${rule.threshold}'" in MODULE, (
+        "a series costs, in order or not"
+    )
     for name, column, dimensions in rules:
         text = (INFRA / "queries" / name).read_text(encoding="utf-8")
         assert re.search(rf"\b{column} = ", text), name
+        assert text.endswith("\n"), "the rule adds a line"
         assert dimensions == "[]" or re.search(r"\bPipeline = ", text), name
 
 

@@ -166,10 +166,10 @@ def test_deployments_and_rollbacks_of_an_environment_never_overlap_and_are_never
 
 
 def test_every_variable_that_the_scripts_need_is_given() -> None:
-    from tools.delivery.deploy import TO_PROVISION
+    from tools.delivery.provision import TO_PROVISION, TOLD
     from tools.delivery.target import NEEDED
 
-    assert {*NEEDED, *TO_PROVISION} <= {*load("environment")["jobs"]["deploy"]["env"]}
+    assert {*NEEDED, *TO_PROVISION, TOLD} <= {*load("environment")["jobs"]["deploy"]["env"]}
     assert {*NEEDED} <= {*load("rollback")["jobs"]["rollback"]["env"]}
     page = (ROOT / "docs/delivery.md").read_text(encoding="utf-8")
     used = {name for path in WORKFLOWS for name in re.findall(r"vars\.([A-Z_]+)", path.read_text(encoding="utf-8"))}

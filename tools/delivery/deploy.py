@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
-from tools.delivery.commands import ROOT, Stopped, ask, main, require_programs, require_variables, run, say
+from tools.delivery.commands import ROOT, Stopped, main, require_programs, say
 from tools.delivery.history import History
+from tools.delivery.provision import provision
 from tools.delivery.release import DIRTY, Release, read_release
-from tools.delivery.target import NEEDED, Target, launchable
+from tools.delivery.target import Target, launchable
 
 CONFIG = "config/compiled.json"
-TO_PROVISION = ("AZURE_SUBSCRIPTION_ID", "AZURE_LOCATION", "DATABRICKS_HOST")
 
 
 def deploy(target: Target, folder: Path, release: Release) -> None:
@@ -42,27 +41,6 @@ def check(environment: str, release: Release) -> None:
         raise Stopped(f"{message} Write config/environments/{environment}.yml and build again.", 2)
     if release.name.endswith(DIRTY) and environment != "dev":
         raise Stopped(f"Release {release.name} was built from files that are not committed: it goes to dev alone.", 2)
-
-
-def provision(environment: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """Make or change the resources with azd. Returns the variables, those that the templates put out among them."""
-    require_programs("azd")
-    require_variables(variables, TO_PROVISION)
-    kept = settings_to_keep(environment, variables)
-    given = {**kept, "AZURE_ENV_NAME": environment}
-    run("azd", "provision", "--environment", environment, "--no-prompt", environment=given)
-    values = ask("azd", "env", "get-values", "--environment", environment)
-    pairs = [line.partition("=") for line in values.splitlines() if "=" in line]
-    found = {name.strip(): value.strip().strip('"') for name, _, value in pairs}
-    return found | {name: value for name, value in variables.items() if value}
-
-
-def settings_to_keep(environment: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """The settings of a running app that are a deployment's: the templates write all of them, and take these as they are."""
-    if not all(variables.get(name) for name in NEEDED):
-        return {}
-    settings = Target.read(environment, variables).settings()
-    return {name: settings[name] for name in ("UDS_DATABRICKS_JOBS", "UDS_RELEASE") if settings.get(name)}
 
 
 def work() -> None:

@@ -94,15 +94,23 @@ class Target:
         except OSError as error:
             raise Stopped(f"{url} did not take the package: {getattr(error, 'reason', None) or error}.") from error
 
+    def url(self) -> str:
+        """Where the app answers; UDS_APP_URL where it is not the app's own host name."""
+        # Flex Consumption shows its hosts beneath `properties`, other plans above.
+        return self._host("UDS_APP_URL", "host name", "defaultHostName || properties.defaultHostName")
+
     def publisher(self) -> str:
         """Where the app takes its package; UDS_PUBLISH_URL where it is not the app's own deployment host."""
-        given = os.environ.get("UDS_PUBLISH_URL")
+        query = "(hostNameSslStates || properties.hostNameSslStates)[?hostType=='Repository'].name | [0]"
+        return self._host("UDS_PUBLISH_URL", "deployment host", query)
+
+    def _host(self, variable: str, kind: str, query: str) -> str:
+        given = os.environ.get(variable)
         if given:
             return given.rstrip("/")
-        query = "(hostNameSslStates || properties.hostNameSslStates)[?hostType=='Repository'].name | [0]"
         host = ask("az", "functionapp", "show", *self._in_group, "--query", query, "--output", "tsv")
         if not host or host == "None":
-            raise Stopped(f"The function app {self.app} has no deployment host.")
+            raise Stopped(f"The function app {self.app} has no {kind}.")
         return f"https://{host}"
 
     def deploy_bundle(self, folder: Path, release: Release) -> dict[str, str]:
@@ -118,18 +126,6 @@ class Target:
         """Run a job of the bundle and wait for its end. Raises Stopped unless it succeeded."""
         with unpacked_bundle(folder, release) as bundle:
             run("databricks", "bundle", "run", job, "--target", self.environment, folder=bundle)
-
-    def url(self) -> str:
-        """Where the app answers; UDS_APP_URL where it is not the app's own host name."""
-        given = os.environ.get("UDS_APP_URL")
-        if given:
-            return given.rstrip("/")
-        # Flex Consumption shows it beneath `properties`, other plans above.
-        query = "defaultHostName || properties.defaultHostName"
-        host = ask("az", "functionapp", "show", *self._in_group, "--query", query, "--output", "tsv")
-        if not host or host == "None":
-            raise Stopped(f"The function app {self.app} has no host name.")
-        return f"https://{host}"
 
     def wait_for_release(self, name: str) -> None:
         """Ask /api/health until this release answers. Raises Stopped with the last answer when it does not come."""

@@ -103,7 +103,8 @@ resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
       criteria: {
         allOf: [
           {
-            query: rule.query
+            // Each row is a series that is watched and paid for: those that are in order are left out.
+            query: '${rule.query}| where ${rule.column} > ${rule.threshold}'
             metricMeasureColumn: rule.column
             timeAggregation: rule.aggregation
             operator: rule.operator
