@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -18,7 +19,7 @@ from sync_core.cli.output import exit_status, print_error
 from sync_core.domain.errors import ConfigError, PermanentError, RetryableError, SyncError
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C."""
+"""Exit status after Ctrl-C or SIGTERM."""
 
 HELP = """Keep tables in Oracle, Azure SQL, PostgreSQL and Delta Lake in step: no row lost, no row doubled.
 
@@ -32,22 +33,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     invoke_without_command=True,
 )
-app.command("compile")(compile_configuration)
-app.command("init")(init.init)
 app.command("demo")(demo.demo)
-app.command("history")(status.history)
+app.command("init")(init.init)
+app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
-app.command("schema")(schema.schema)
 app.command("status")(status.status)
+app.command("history")(status.history)
 app.command("up")(up.up)
-app.command("validate")(validate.validate)
 app.command("pause")(operate.pause)
 app.command("resume")(operate.resume)
 app.command("cancel")(operate.cancel)
 app.command("retry")(operate.retry)
 app.command("dead-letters")(operate.dead_letters)
 app.command("explain")(explain.explain)
+app.command("schema")(schema.schema)
+app.command("compile")(compile_configuration)
 app.add_typer(watermark.commands, name="watermark")
 
 
@@ -86,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+    # A scheduler's stop is a person's: the engine ends with the command. `uds up` takes both signals itself.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_command_line(list(sys.argv[1:] if arguments is None else arguments)))
 
 
