@@ -12,6 +12,7 @@ from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import ConfigError, PermanentError, SyncError
 from sync_core.messages import QUEUES
 from sync_core.ports import Message
+from sync_core.words import run_text
 
 LOG = logging.getLogger("uds.control")
 
@@ -39,8 +40,8 @@ class Loop:
 
     def run(self) -> None:
         timers: dict[str, tuple[float, Callable[[], object]]] = {
-            "tick": (self.intervals.tick, self.plane.tick),
-            "reconcile": (self.intervals.reconcile, self.plane.reconcile),
+            "tick": (self.intervals.tick, self._tick),
+            "reconcile": (self.intervals.reconcile, self._reconcile),
             "watch": (self.intervals.watch, self.plane.watch),
             "forget": (self.intervals.forget, self.plane.forget),
         }
@@ -56,7 +57,7 @@ class Loop:
     def finish(self) -> None:
         """Take in what is still running, until nothing is; begin nothing."""
         while any(True for _ in self.plane.running()):
-            attempt("reconcile", self.plane.reconcile)
+            attempt("reconcile", self._reconcile)
             time.sleep(IDLE_SECONDS)
 
     def drain(self) -> int:
@@ -65,6 +66,14 @@ class Loop:
         for name in QUEUES:
             found += attempt(name, lambda name=name: self._take(name)) or 0
         return found
+
+    def _tick(self) -> None:
+        for batch in self.plane.tick():
+            LOG.info("begun: %s", ", ".join(pipeline_id for pipeline_id, _ in batch.runs))
+
+    def _reconcile(self) -> None:
+        for run in self.plane.reconcile():
+            LOG.info("%s", run_text(run))
 
     def _take(self, name: str) -> int:
         message = self.plane.queue.receive(name)

@@ -137,7 +137,8 @@ def run_again(store: StateStore, pipeline_id: str, run_key: str | None, who: str
     """
     found = store.run(pipeline_id, run_key) if run_key else next(iter(store.runs(pipeline_id, 1)), None)
     if found is None:
-        raise ConfigError("run.none", f"Pipeline {pipeline_id} has no such run.", f"See uds history {pipeline_id}.")
+        what = f"no run {run_key[:64]}" if run_key else "no run yet, so there is nothing to try again"
+        raise ConfigError("run.none", f"Pipeline {pipeline_id} has {what}.", f"See uds history {pipeline_id}.")
     if found.state.is_open:
         raise ConfigError("run.open", f"Pipeline {pipeline_id}: that run is still open.", "Wait for it, or cancel it.")
     _record(store, pipeline_id, Operation(now, who, reason, "retry", found.run_key), lambda one: one)

@@ -33,3 +33,9 @@ def plain(entry: str) -> str:
     """An entry as it is read on a terminal: words in place of links and marks."""
     text = _LINK.sub(r"\1", entry)
     return re.sub(r"\*{1,2}([^*\n]+)\*{1,2}", r"\1", text).replace("`", "")
+
+
+def first_sentence(entry: str) -> str:
+    """What an entry says first, without the word in front that tells what happens next."""
+    text = " ".join(plain(re.sub(r"\A\*[^*]+\*\s*", "", entry)).split())
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]

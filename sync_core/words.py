@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sync_core.domain.run import RowCounts, RunResult
+from sync_core.domain.run import RowCounts, RunRecord, RunResult
 
 
 def number(value: int) -> str:
@@ -65,3 +65,16 @@ def result_text(result: RunResult) -> str:
     if result.watermark is not None:
         text += f"; watermark {result.watermark.value}"
     return text
+
+
+def run_text(run: RunRecord) -> str:
+    """One line on a closed run: `orders: succeeded in 12.3 s: 5,000 read; watermark 42`."""
+    if run.result is None:
+        return f"{run.pipeline_id}: {run.state.value}"
+    return outcome_text(run.result)
+
+
+def outcome_text(result: RunResult) -> str:
+    """The same of a result."""
+    how = f"{result.state.value} in {took(result)}".removesuffix(" in ")
+    return f"{result.pipeline_id}: {how}: {result_text(result)}"

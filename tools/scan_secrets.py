@@ -25,7 +25,7 @@ def main() -> int:
     found = 0
     with default_settings():
         for path in listing.stdout.splitlines():
-            if path in PASSED_OVER:
+            if path in PASSED_OVER or not Path(path).is_file():
                 continue
             lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
             for secret in scan_file(path):

@@ -79,9 +79,11 @@ class Reader:
         if other.exists():
             self._refuse_suffix(other)
             return
-        self.faults.append(
-            Fault(str(path), 0, "", "does not exist", f"write it, or begin with: uds init {self.config}")
-        )
+        # A starter is written into an empty place only.
+        alone = not any(self.config.iterdir())
+        place = self.config if alone else self.config.with_name(f"{self.config.name}-starter")
+        remedy = f"write it, or {'begin with' if alone else 'copy it from a starter'}: uds init {place}"
+        self.faults.append(Fault(str(path), 0, "", "does not exist", remedy))
 
     def _refuse_suffix(self, path: Path) -> None:
         self.layers.complete = False

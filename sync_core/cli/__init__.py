@@ -33,22 +33,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     invoke_without_command=True,
 )
-app.command("compile")(compile_configuration)
-app.command("init")(init.init)
 app.command("demo")(demo.demo)
-app.command("history")(status.history)
+app.command("init")(init.init)
+app.command("validate")(validate.validate)
 app.command("plan")(plan.plan)
 app.command("run")(run.run)
-app.command("schema")(schema.schema)
 app.command("status")(status.status)
+app.command("history")(status.history)
 app.command("up")(up.up)
-app.command("validate")(validate.validate)
 app.command("pause")(operate.pause)
 app.command("resume")(operate.resume)
 app.command("cancel")(operate.cancel)
 app.command("retry")(operate.retry)
 app.command("dead-letters")(operate.dead_letters)
 app.command("explain")(explain.explain)
+app.command("schema")(schema.schema)
+app.command("compile")(compile_configuration)
 app.add_typer(watermark.commands, name="watermark")
 
 
@@ -87,13 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A scheduler's stop is a person's: the engine ends with the command. `uds up` takes both signals itself.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_command_line(list(sys.argv[1:] if arguments is None else arguments)))
-
-
-def _interrupt(*_: object) -> NoReturn:
-    """SIGTERM is as Ctrl-C: the engine has a process group of its own, and would run on."""
-    raise KeyboardInterrupt
 
 
 def run_command_line(arguments: list[str]) -> int:

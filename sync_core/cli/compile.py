@@ -27,7 +27,7 @@ def compile_configuration(
     as_json: JsonOption = False,
     state: UnusedStateOption = None,  # noqa: ARG001
 ) -> None:
-    """Check the configuration and write it as one JSON file; variables are filled in now, secrets never."""
+    """Write the checked configuration as one JSON file. Variables are filled in now, secrets never."""
     names: list[str | None] = [*dict.fromkeys(environment or ())] or [None]
     try:
         text = compile_catalog(config, names, os.environ)

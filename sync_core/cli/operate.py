@@ -14,28 +14,28 @@ from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import ConfigError
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A pipeline; with --connection a connection.")]
-Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE")]
-Reason = Annotated[str, typer.Option(help="Why; kept with the record.")]
+Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline's id.")]
+Reason = Annotated[str, typer.Option(metavar="WHY", help="Why; kept with the record.")]
 ConnectionOption = Annotated[bool, typer.Option("--connection", help="NAME is a connection: all that use it.")]
 
 
 @takes_common
 def pause(common: Common, name: Name, reason: Reason, connection: ConnectionOption = False) -> None:
-    """Begin nothing more of a pipeline, or of all that use a connection; what runs ends by itself."""
+    """Begin nothing more of a pipeline or a connection. What runs ends by itself."""
     plane = _plane(common)
     _do(lambda: plane.pause(name, who(), _said(reason), connection=connection), name, "paused", common)
 
 
 @takes_common
 def resume(common: Common, name: Name, reason: Reason, connection: ConnectionOption = False) -> None:
-    """Go on; what became due or was asked for meanwhile begins."""
+    """Go on after a pause. What became due or was asked for meanwhile begins."""
     plane = _plane(common)
     _do(lambda: plane.resume(name, who(), _said(reason), connection=connection), name, "resumed", common)
 
 
 @takes_common
 def cancel(common: Common, name: Pipeline, reason: Reason) -> None:
-    """Stop the open run of a pipeline and give it up; the others of its batch go on."""
+    """Stop a pipeline's open run and give it up. The others of its batch go on."""
     plane = _plane(common)
     _do(lambda: plane.cancel(name, who(), _said(reason)), name, "cancelled", common)
 
@@ -47,7 +47,7 @@ def retry(
     reason: Reason,
     run: Annotated[str | None, typer.Option(metavar="RUN_KEY", help="Which run; the last one without it.")] = None,
 ) -> None:
-    """Queue once more what a run was to do, for `uds up` to carry out."""
+    """Queue once more what a run was to do. `uds up` carries it out."""
     plane = _plane(common)
     _do(lambda: plane.retry(name, run, who(), _said(reason)), name, "queued again", common)
 
@@ -59,10 +59,13 @@ def dead_letters(
         str | None, typer.Option(metavar="QUEUE/KEY", help="Give this one back to its queue, its cause being mended.")
     ] = None,
 ) -> None:
-    """Show the messages that were put aside, with the reason of each; or send one again."""
+    """Show what was put aside, and why; or send it again."""
     plane = _plane(common)
     if send_again is not None:
-        queue, _, key = send_again.partition("/")
+        queue, slash, key = send_again.partition("/")
+        if not slash:
+            remedy = "uds dead-letters shows those that were put aside, each as QUEUE/KEY."
+            raise ConfigError("call.wrong", f"{send_again} is not QUEUE/KEY.", remedy)
         _do(lambda: plane.send_again(queue, key), send_again, "sent again", common)
         return
     found = plane.dead_letters()

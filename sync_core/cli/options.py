@@ -11,8 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-ConfigOption = Annotated[Path, typer.Option("--config", metavar="FOLDER", help="Where the configuration lies.")]
-StateOption = Annotated[Path, typer.Option("--state", metavar="FOLDER", help="Where state and run folders are kept.")]
+ConfigOption = Annotated[
+    Path, typer.Option("--config", metavar="FOLDER", envvar="UDS_CONFIG", help="Where the configuration lies.")
+]
+StateOption = Annotated[
+    Path, typer.Option("--state", metavar="FOLDER", envvar="UDS_STATE", help="Where state and run folders are kept.")
+]
 EnvironmentOption = Annotated[
     str | None,
     typer.Option("--env", metavar="NAME", help="Lay environments/NAME.yml over the configuration."),

@@ -21,10 +21,10 @@ from sync_core.words import result_text
 def plan(
     common: Common,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[PIPELINE...]", help="Ids, globs, tag:NAME; else all.")
+        list[str] | None, typer.Argument(metavar="PIPELINE", help="Ids, globs, tag:NAME; else all.")
     ] = None,
 ) -> None:
-    """Show the window, the exact SQL, the parts and the target's statements of a run, without running it."""
+    """Show what a run would do, and write nothing. Window, exact SQL, parts, the target's statements."""
     catalog = open_catalog(common.config, common.environment)
     pipelines = catalog.select(names or ())
     with show_progress(

@@ -8,8 +8,8 @@ from typing import Any
 import typer
 
 COMMON = {
-    "--config": ("FOLDER", "Where the configuration lies: a folder, `config` without it."),
-    "--state": ("FOLDER", "Where state and run folders are kept: `.uds` without it."),
+    "--config": ("FOLDER", "Where the configuration lies: a folder. Without it `UDS_CONFIG`, else `config`."),
+    "--state": ("FOLDER", "Where state and run folders are kept. Without it `UDS_STATE`, else `.uds`."),
     "--env": ("NAME", "Lay `environments/NAME.yml` over the configuration."),
     "--json": ("", "Print one JSON document on standard output, errors too."),
 }
@@ -32,7 +32,7 @@ _STATUS = """\
 | 0 | done |
 | 1 | something failed: a run, a check, a connection |
 | 2 | the configuration or the call is wrong |
-| 130 | Ctrl-C or SIGTERM |
+| 130 | Ctrl-C or SIGTERM: what ran was stopped and is cancelled |
 
 An error is a sentence and its remedy on standard error; with `--json` it is
 `{"error": {"code", "kind", "message", "remedy"}}` on standard output. `uds explain CODE` says more.
@@ -76,7 +76,8 @@ def _code(name: str, value: str = "") -> str:
 
 
 def _argument(argument: Any) -> str:
-    return str(argument.metavar or argument.name.upper())
+    name = str(argument.metavar or argument.name.upper()) + ("..." if argument.nargs == -1 else "")
+    return name if argument.required else f"[{name}]"
 
 
 def _value(option: Any) -> str:

@@ -20,7 +20,7 @@ from sync_core.domain.errors import ConfigError, SyncError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import Outcome, Range, RunKind, RunResult
 from sync_core.domain.watermark import Watermark
-from sync_core.words import result_text, took
+from sync_core.words import outcome_text, result_text, took
 
 STYLES = {
     Outcome.SUCCEEDED: "green",
@@ -35,7 +35,7 @@ STYLES = {
 def run(
     common: Common,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[PIPELINE...]", help="Ids, globs like 'sales.*', tag:NAME.")
+        list[str] | None, typer.Argument(metavar="PIPELINE", help="Ids, globs like 'sales.*', tag:NAME.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Run every pipeline.")] = False,
     full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Load everything again, in one commit.")] = False,
@@ -114,8 +114,7 @@ def print_results(results: Sequence[RunResult], refusals: Sequence[Refusal]) -> 
         console.print(table, soft_wrap=False)
     else:
         for result in results:
-            how = f"{result.state.value} in {took(result)}".removesuffix(" in ")
-            console.print(f"{result.pipeline_id}: {how}: {result_text(result)}")
+            console.print(outcome_text(result))
     for result in results:
         for line in (*result.schema_changes, *result.notes):
             console.print(f"{result.pipeline_id}: {line}")

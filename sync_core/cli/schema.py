@@ -20,7 +20,7 @@ def schema(
     state: UnusedStateOption = None,  # noqa: ARG001
     environment: UnusedEnvironmentOption = None,  # noqa: ARG001
 ) -> None:
-    """Print the JSON schema of the configuration files, for editors."""
+    """Print the JSON schema of the files, for editors."""
     if write is None:
         print(json_schema_text(), end="")
         return

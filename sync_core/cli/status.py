@@ -15,11 +15,13 @@ from sync_core.catalog import Catalog
 from sync_core.cli.context import open_app, open_catalog
 from sync_core.cli.options import Common, takes_common
 from sync_core.cli.output import make_console, print_json, print_table
+from sync_core.domain.alert import Condition
 from sync_core.domain.codec import to_json
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import RunRecord, RunState
 from sync_core.domain.watermark import CursorType, Watermark
 from sync_core.ports import LaunchStatus
+from sync_core.tick import paused_pipelines
 from sync_core.words import ago, duration, is_told, result_text, rows_text, took
 
 STYLES = {
@@ -33,10 +35,13 @@ STYLES = {
 
 @takes_common
 def status(common: Common) -> None:
-    """Show every pipeline's last sync, rows, watermark, lag, state and duration."""
+    """Show each pipeline's state, last sync, rows and watermark. Open alerts and errors follow."""
     catalog = open_catalog(common.config, common.environment)
     app = open_app(common.state)
-    rows = [_status_of(app, catalog, pipeline) for pipeline in catalog.pipelines.values()]
+    paused = _paused(app, catalog)
+    rows = [
+        _status_of(app, catalog, pipeline, pipeline.pipeline_id in paused) for pipeline in catalog.pipelines.values()
+    ]
     if common.as_json:
         print_json({"pipelines": rows})
         return
@@ -45,7 +50,7 @@ def status(common: Common) -> None:
     for row in rows:
         table.add_row(
             Text(row["pipeline_id"]),
-            Text(row["state"], STYLES.get(row["state"], "dim")),
+            Text(row["state"] + (", paused" if row["paused"] else ""), STYLES.get(row["state"], "dim")),
             ago(row["last_sync"], now) if row["last_sync"] else "never",
             "" if row["rows"] is None else rows_text(row["rows"]),
             duration(row["seconds"]),
@@ -56,9 +61,18 @@ def status(common: Common) -> None:
     for row in rows:
         if row["error"] is not None:
             make_console().print(f"{row['error'].message} {row['error'].remedy}".strip())
+        for alert in row["alerts"]:
+            # A failure is told by the error of the run.
+            if alert["condition"] != Condition.FAILED.value:
+                make_console().print(f"Alert {alert['condition']}: {alert['message']}")
 
 
-def _status_of(app: App, catalog: Catalog, pipeline: Pipeline) -> dict[str, Any]:
+def _paused(app: App, catalog: Catalog) -> frozenset[str]:
+    records = {name: app.store.load(name).record for name in catalog.pipelines}
+    return paused_pipelines(app.store, catalog.pipelines, records, catalog.connections)
+
+
+def _status_of(app: App, catalog: Catalog, pipeline: Pipeline, paused: bool) -> dict[str, Any]:
     record = app.store.load(pipeline.pipeline_id).record
     last = next(iter(app.store.runs(pipeline.pipeline_id, 1)), None)
     done = app.store.last_success(pipeline.pipeline_id)
@@ -66,12 +80,14 @@ def _status_of(app: App, catalog: Catalog, pipeline: Pipeline) -> dict[str, Any]
     return {
         "pipeline_id": pipeline.pipeline_id,
         "state": state_word(app, last) if last else "never run",
+        "paused": paused,
         "last_sync": done.closed_at if done else None,
         "rows": result.rows if result and is_told(result) else None,
         "seconds": result.seconds.total if result and is_told(result) else None,
         "watermark": record.watermark.value if record.watermark else None,
         "lag_seconds": lag_seconds(record.watermark, _zone(catalog, pipeline), app.now()),
         "error": result.error if result else None,
+        "alerts": [{"condition": one.condition.value, "message": one.message} for one in record.episodes],
     }
 
 
@@ -103,8 +119,8 @@ def lag_seconds(watermark: Watermark | None, zone: tzinfo, now: datetime) -> flo
 @takes_common
 def history(
     common: Common,
-    name: Annotated[str, typer.Argument(metavar="PIPELINE")],
-    limit: Annotated[int, typer.Option(min=1, help="How many runs, newest first.")] = 20,
+    name: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline's id.")],
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many runs, newest first.")] = 20,
 ) -> None:
     """Show a pipeline's runs, newest first."""
     pipeline = open_catalog(common.config, common.environment).the_one(name)

@@ -17,6 +17,7 @@ import typer
 from sync_core.app import Service, build_service
 from sync_core.cli.context import open_catalog, open_settings
 from sync_core.cli.options import DEFAULT_CONFIG, DEFAULT_STATE, ConfigOption, EnvironmentOption, StateOption
+from sync_core.cli.output import count
 from sync_core.domain.errors import PermanentError
 from sync_core.loop import Intervals, Loop
 from sync_core.web.roles import admit_user
@@ -27,13 +28,17 @@ ALERTS = "sync_core.alert_delivery"
 
 
 def up(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8321,
-    tick: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds between two looks for what is due.")] = 5.0,
+    port: Annotated[
+        int, typer.Option(metavar="NUMBER", min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")
+    ] = 8321,
+    tick: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, max=3600, help="Seconds between two looks for what is due.")
+    ] = 5.0,
     config: ConfigOption = DEFAULT_CONFIG,
     state: StateOption = DEFAULT_STATE,
     environment: EnvironmentOption = None,
 ) -> None:
-    """Run schedules, requests, alerts and HTTP on this machine until Ctrl-C, with Spark kept warm."""
+    """Run schedules, requests, alerts and HTTP until Ctrl-C. All of it on this machine, with Spark kept warm."""
     catalog = open_catalog(config, environment)
     with alone(state):
         show_log()
@@ -96,7 +101,7 @@ def serve(service: Service, port: int, intervals: Intervals, pipelines: int) -> 
     thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{server.server_address[1]}"
-    print(f"{pipelines} pipelines; status at {address}/pipelines. Ctrl-C stops.", flush=True)
+    print(f"{count(pipelines, 'pipeline')}; status at {address}/pipelines. Ctrl-C stops.", flush=True)
     try:
         loop.run()
         service.drain()

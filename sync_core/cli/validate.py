@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +12,7 @@ from sync_core.catalog import Catalog, CatalogError, load_catalog
 from sync_core.cli.context import open_app
 from sync_core.cli.options import Common, takes_common
 from sync_core.cli.output import count, print_json, refuse_faults
+from sync_core.cli.progress import show_progress
 from sync_core.domain.codec import to_json
 from sync_core.domain.run import Action, Outcome, RunResult
 from sync_core.words import result_text
@@ -22,19 +23,20 @@ def validate(
     common: Common,
     live: Annotated[bool, typer.Option("--live", help="Also connect: permissions, tables, columns, types.")] = False,
 ) -> None:
-    """Check the configuration and list every fault with its file and line."""
+    """List every fault of the configuration, with file and line."""
     try:
         catalog = load_catalog(common.config, common.environment, os.environ)
     except CatalogError as error:
         refuse_faults(error, common.as_json)
     connections, pipelines = len(catalog.connections), len(catalog.pipelines)
-    results = _ask(catalog, common.state) if live else []
+    if not common.as_json:
+        print(f"{count(connections, 'connection')}, {count(pipelines, 'pipeline')}: no faults.", flush=True)
+    results = _ask(catalog, common) if live else []
     failed = [result for result in results if result.state is Outcome.FAILED or result.problems]
     if common.as_json:
         document: dict[str, Any] = {"faults": [], "connections": connections, "pipelines": pipelines}
         print_json(document | ({"live": [to_json(result) for result in results]} if live else {}))
     else:
-        print(f"{count(connections, 'connection')}, {count(pipelines, 'pipeline')}: no faults.")
         for result in results:
             _print(result)
     if failed:
@@ -50,7 +52,9 @@ def _print(result: RunResult) -> None:
         print(f"{result.pipeline_id}: {line.removeprefix(f'Pipeline {result.pipeline_id}: ')}")
 
 
-def _ask(catalog: Catalog, state: Path) -> list[RunResult]:
+def _ask(catalog: Catalog, common: Common) -> list[RunResult]:
     """Let the engine connect to both ends of every pipeline; it alone has the drivers."""
     pipelines = list(catalog.pipelines.values())
-    return open_app(state).ask_engine(pipelines, catalog.connections, Action.CHECK, lambda _: None)
+    names = [pipeline.pipeline_id for pipeline in pipelines]
+    with show_progress(names, silent=common.as_json or not sys.stderr.isatty()) as on_event:
+        return open_app(common.state).ask_engine(pipelines, catalog.connections, Action.CHECK, on_event)

@@ -20,9 +20,9 @@ commands = typer.Typer(
     help="Show or change the watermark of a pipeline.", rich_markup_mode=None, invoke_without_command=True
 )
 
-Name = Annotated[str, typer.Argument(metavar="PIPELINE")]
+Name = Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline's id.")]
 AdoptOption = Annotated[bool, typer.Option("--adopt", help="Take over a target that another tool filled.")]
-Reason = Annotated[str, typer.Option(help="Why; kept with the change.")]
+Reason = Annotated[str, typer.Option(metavar="WHY", help="Why; kept with the change.")]
 
 
 @commands.callback()
@@ -37,9 +37,9 @@ def start(context: typer.Context) -> None:
 def show(
     common: Common,
     name: Name,
-    limit: Annotated[int, typer.Option(min=1, help="How many changes, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many changes, newest first.")] = 20,
 ) -> None:
-    """Show the watermark that the store remembers, and who changed it."""
+    """Show the remembered watermark, and who changed it."""
     pipeline = open_catalog(common.config, common.environment).the_one(name)
     store = open_app(common.state).store
     record = store.load(pipeline.pipeline_id).record
@@ -64,7 +64,7 @@ def set_value(
     reason: Reason,
     adopt: AdoptOption = False,
 ) -> None:
-    """Let the next run start from a value, whatever the target's ledger says."""
+    """Let the next run start from a value. What the target's ledger says is passed over."""
     pipeline = open_catalog(common.config, common.environment).the_one(name)
     _change(pipeline, parse_watermark(pipeline, value), reason, adopt, common)
 
@@ -72,7 +72,7 @@ def set_value(
 @commands.command("reset")
 @takes_common
 def reset(common: Common, name: Name, reason: Reason, adopt: AdoptOption = False) -> None:
-    """Let the next run start from the beginning; rows that are there are merged or left out, not doubled."""
+    """Let the next run start from the beginning. Rows that are there are merged or left out, not doubled."""
     pipeline = open_catalog(common.config, common.environment).the_one(name)
     _change(pipeline, None, reason, adopt, common)
 

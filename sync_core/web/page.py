@@ -109,11 +109,11 @@ def _run(run: RunRecord, now: datetime) -> dict[str, Any]:
 
 
 def schedule_words(schedule: Schedule) -> str:
-    """`every 15 m 00 s`, `*/5 * * * * in Europe/Oslo`, `after orders, items`, `on demand`."""
+    """`every 15 m`, `*/5 * * * * in Europe/Oslo`, `after orders, items`, `on demand`."""
     if isinstance(schedule, Cron):
         return f"{schedule.expression} in {schedule.timezone}"
     if isinstance(schedule, Every):
-        return f"every {duration(schedule.seconds)}"
+        return f"every {duration(schedule.seconds).removesuffix(' 00 s').removesuffix(' 00 m').removesuffix(' 0 h')}"
     return f"after {', '.join(schedule.pipelines)}" if isinstance(schedule, After) else "on demand"
 
 

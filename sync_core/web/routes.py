@@ -95,8 +95,9 @@ class Routes:
 
     def _route(self, request: Request) -> Answer:
         allowed: list[str] = []
+        path = request.path.rstrip("/") or "/pipelines"
         for method, pattern, door, role in _ROUTES:
-            match = pattern.fullmatch(request.path.rstrip("/") or "/")
+            match = pattern.fullmatch(path)
             if match is None:
                 continue
             if method == request.method:
@@ -104,7 +105,12 @@ class Routes:
             allowed.append(method)
         if allowed:
             raise _Refused(405, "http.method", f"This path takes {', '.join(allowed)}.")
-        raise _Refused(404, "http.path", "There is nothing at this path.", "See docs/running.md.")
+        raise _Refused(
+            404,
+            "http.path",
+            "There is nothing at this path.",
+            "GET /pipelines shows every pipeline; docs/http.md has all paths.",
+        )
 
     def _open(self, door: Door, role: Role | None, request: Request, names: tuple[str, ...]) -> Answer:
         """Let in who may, and log who did what and who was refused."""

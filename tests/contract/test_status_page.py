@@ -25,9 +25,9 @@ from sync_core.domain.run import (
     Seconds,
     make_run_key,
 )
-from sync_core.domain.schedule import After, Cron, OnDemand
+from sync_core.domain.schedule import After, Cron, Every, OnDemand
 from sync_core.domain.watermark import CursorType, Watermark
-from sync_core.web.page import ON_ONE_PAGE
+from sync_core.web.page import ON_ONE_PAGE, schedule_words
 from sync_core.web.roles import admit_user
 from sync_core.web.routes import Answer, Request, Routes
 from tests.support.control import HOURLY, START, Site
@@ -124,6 +124,20 @@ class Table(HTMLParser):
             self.rows[-1][-1] += data
 
 
+def test_the_root_shows_the_pipelines(site: Site) -> None:
+    assert ask(site, "/").text == ask(site, "/pipelines").text
+    assert ask(site, "/", headers={}).text == ask(site, "/pipelines", headers={}).text
+    refused = ask(site, "/nothing", headers={})
+    assert (refused.status, "GET /pipelines shows" in refused.text) == (404, True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(60, "every 1 m"), (900, "every 15 m"), (5400, "every 1 h 30 m"), (86_400, "every 1 d")]
+)
+def test_a_schedule_has_no_empty_part(seconds: float, words: str) -> None:
+    assert schedule_words(Every(seconds)) == words
+
+
 def test_every_pipeline_and_every_alert_are_shown(site: Site) -> None:
     answer = ask(site, "/pipelines")
     assert (answer.status, answer.content_type) == (200, "text/html")
@@ -132,7 +146,7 @@ def test_every_pipeline_and_every_alert_are_shown(site: Site) -> None:
         ["finance.ledger", "paused", "—", "—", "after sales.items, sales.orders"],
         ["sales.export", "never run", "—", "—", "on demand"],
         ["sales.items", "running 1 asked for", "—", "—", "*/15 * * * * in Europe/Oslo"],
-        ["sales.orders", "failed", "2 h 00 m ago", MARK.value, "every 1 h 00 m"],
+        ["sales.orders", "failed", "2 h 00 m ago", MARK.value, "every 1 h"],
     ]
     assert "open alerts: 1. As of" in answer.text
     assert "refused the password of &lt;sync&gt;." in answer.text
@@ -143,7 +157,7 @@ def test_one_pipeline_shows_its_runs_and_what_was_done_by_hand(site: Site) -> No
     page = Table(ask(site, "/pipelines/sales.orders").text)
     first, second = ([*row] for row in page.rows[1:4:2])
     assert first[:3] == ["2026-01-05 11:00:00 UTC", "incremental", "failed"]
-    assert page.rows[2][1].endswith("Renew the secret kv/shop.")
+    assert page.rows[2][0].endswith("Renew the secret kv/shop.")
     assert second[1:] == [
         "incremental", "succeeded", "1,234,567", "1,200,000", "34,567", "0", "1 m 23 s", MARK.value
     ]  # fmt: skip

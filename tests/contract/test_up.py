@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def up(folder: Path) -> Generator[Up]:
         started.end(signal.SIGKILL)
 
 
-def test_a_schedule_and_a_request_are_carried_out(up: Up) -> None:
+def test_a_schedule_and_a_request_are_carried_out_and_told(up: Up, folder: Path) -> None:
     scheduled = up.wait_for_state("orders", "succeeded")
     assert scheduled["runs"][0]["slot"] is not None
     assert scheduled["watermark"] == {"type": "number", "value": "3"}
@@ -123,6 +124,12 @@ def test_a_schedule_and_a_request_are_carried_out(up: Up) -> None:
     output = up.end()
     assert output.endswith("Stopped.\n")
     assert up.process.returncode == 0
+    told = (folder / "up.log").read_text()
+    assert re.search(r"^\d\d:\d\d:\d\d begun: orders$", told, re.MULTILINE)
+    assert (
+        len(re.findall(r"^[\d:]{8} orders: succeeded in .*: 3 read, 3 inserted; watermark 3$", told, re.MULTILINE)) == 1
+    )
+    assert len(re.findall(r"^[\d:]{8} items: succeeded in ", told, re.MULTILINE)) == 1
 
 
 def test_p25_a_failure_is_told_signed_and_its_recovery_too(up: Up, folder: Path, receiver: SignedReceiver) -> None:

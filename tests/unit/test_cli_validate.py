@@ -218,3 +218,52 @@ def test_a_full_disk_is_a_sentence(arguments: list[str]) -> None:
         1,
         "uds stopped: No space left on device.\n→ Check the disk, and where the output goes.\n",
     )
+
+
+@pytest.mark.parametrize("arguments", [(), ("watermark",)])
+def test_the_list_of_commands_cuts_no_line_off(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(*arguments) == 0
+    listed = capsys.readouterr().out.partition("Commands:")[2]
+    assert listed.count("\n") > 3
+    assert "..." not in listed
+
+
+def test_the_folders_may_come_from_the_environment(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("init", "mine") == 0
+    assert run("validate") == 2
+    monkeypatch.setenv("UDS_CONFIG", "mine")
+    monkeypatch.setenv("UDS_STATE", "kept")
+    assert run("validate") == 0
+    assert run("status") == 0
+    assert (folder / "kept").is_dir()
+    capsys.readouterr()
+    assert run("validate", "--config", "other") == 2
+    assert "other  is not a folder" in capsys.readouterr().out
+
+
+def test_a_missing_file_beside_others_leads_to_a_starter_that_can_be_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("init") == 0
+    (folder / "config/connections.yml").unlink()
+    capsys.readouterr()
+    assert run("validate") == 2
+    said = capsys.readouterr().out.splitlines()[0]
+    command = said.rpartition("uds ")[2].split()
+    assert command[0] == "init"
+    assert run(*command) == 0
+
+
+def test_explain_without_a_code_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("explain") == 0
+    lines = {line.split()[0]: line.partition("  ")[2].strip() for line in capsys.readouterr().out.splitlines()}
+    assert lines["stale"] == "No run has succeeded for longer than stale_after."
+    assert lines["database.denied"].startswith("The user may not do what is needed; the message")
+    assert all(lines.values())
+    assert run("explain", "zzzz") == 2
+    assert "uds explain lists them all" in capsys.readouterr().err
