@@ -13,7 +13,7 @@ import pytest
 import spark_entry.batch
 from spark_entry.adapters.delta_table import DeltaTables
 from spark_entry.adapters.jdbc import JdbcAdapter
-from sync_core.domain.pipeline import Cast, Cursor, LoadMode, Source
+from sync_core.domain.pipeline import Cast, Cursor, Filter, LoadMode, Source
 from sync_core.domain.run import Outcome, RunKind, RunResult
 from sync_core.domain.watermark import CursorType
 from sync_core.operate import change_watermark
@@ -95,6 +95,18 @@ def test_p05_of_two_runs_at_once_one_commits_and_the_other_writes_nothing(
     world.good(*pipelines, state="one")
     world.assert_equal(*pipelines)
     assert world.staging_tables() == []
+
+
+def test_p03_rows_that_are_filtered_out_are_counted_where_plans_adapt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clusters plan anew while they run, unlike a local session: what turned out empty was cut off with its counts."""
+    monkeypatch.setitem(spark_entry.batch.SETTINGS, "spark.sql.adaptive.enabled", "true")
+    world.orders((1, "a", "2024-01-01"), (2, "draft", "2024-01-02"))
+    pipeline = world.pipeline("delta", APPEND, transformations=(Filter("name <> 'draft'"),))
+    world.good(pipeline)
+    (result,) = world.good(pipeline)
+    assert (result.state, result.rows.read, result.generation) == (Outcome.UNCHANGED, 1, 1)
 
 
 @pytest.mark.parametrize(
