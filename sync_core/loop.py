@@ -10,9 +10,9 @@ from threading import Event
 
 from sync_core.control_plane import ControlPlane
 from sync_core.domain.errors import ConfigError, PermanentError, SyncError
+from sync_core.formatting import run_text
 from sync_core.messages import QUEUES
 from sync_core.ports import Message
-from sync_core.words import run_text
 
 LOG = logging.getLogger("uds.control")
 

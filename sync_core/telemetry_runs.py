@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime, time
+from datetime import datetime
 from enum import StrEnum
-from zoneinfo import ZoneInfo
 
 from sync_core.domain.alert import Condition
 from sync_core.domain.connection import Connection
 from sync_core.domain.errors import SyncError
 from sync_core.domain.facts import Facts
+from sync_core.domain.lag import lag_of
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import PipelineRecord, RowCounts, RunRecord, RunState
 from sync_core.domain.trace import TraceContext, begin_trace, read_trace, span_id
-from sync_core.domain.watermark import CursorType
 from sync_core.telemetry import Attribute, Attributes, Event, Measurement, Span
 
 
@@ -219,33 +218,12 @@ def measure_records(
         for episode in record.episodes:
             alerts[episode.condition] += 1
         pipeline = site.pipelines.get(record.pipeline_id)
-        lag = lag_of(record, pipeline, site.connections, now) if pipeline else None
+        lag = lag_of(record.watermark, pipeline, site.connections, now) if pipeline else None
         if lag is not None:
             found.append(Measurement("uds.lag", lag, site.of(record.pipeline_id)))
     where = {"environment": site.environment}
     found += [Measurement("uds.alerts.open", n, {"condition": one.value, **where}) for one, n in alerts.items()]
     return found + [Measurement("uds.dead_letters", n, {"queue": name, **where}) for name, n in letters.items()]
-
-
-def lag_of(
-    record: PipelineRecord, pipeline: Pipeline, connections: Mapping[str, Connection], now: datetime
-) -> float | None:
-    """Seconds from the watermark to now, not below 0; None for cursors that are no times.
-
-    A value without a zone is read in the cursor's, else the connection's, else UTC. A date is its last moment.
-    """
-    mark = record.watermark
-    if mark is None or not mark.type.is_temporal:
-        return None
-    source = connections.get(pipeline.source.connection)
-    zone_name = (pipeline.cursor.timezone if pipeline.cursor else None) or (source.timezone if source else None)
-    zone = ZoneInfo(zone_name) if zone_name else UTC
-    if mark.type is CursorType.DATE:
-        moment = datetime.combine(date.fromisoformat(mark.value), time.max, zone)
-    else:
-        moment = datetime.fromisoformat(mark.value)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-    return max(0.0, (now - moment).total_seconds())
 
 
 # ---- events

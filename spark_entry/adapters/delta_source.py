@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import ClassVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -20,10 +20,11 @@ from spark_entry.adapters.base import (
     Relation,
 )
 from spark_entry.adapters.delta_table import NO_DELTA, DeltaTables, columns_of, condition_of
+from spark_entry.adapters.source_cursor import find_cursor, zone_of
 from spark_entry.dialects import databricks as dialect
 from spark_entry.zones import has_summer_time
 from sync_core.domain.connection import Connection
-from sync_core.domain.errors import ConfigError, PermanentError, SyncError
+from sync_core.domain.errors import PermanentError, SyncError
 from sync_core.domain.pipeline import Cursor, ReadOptions, Source
 from sync_core.domain.watermark import CursorType, Watermark
 
@@ -82,8 +83,8 @@ class DeltaSource(DatabaseAdapter):
                 )
             mark = Watermark(CursorType.VERSION, str(relation.version))
             return CursorProbe(mark, mark, 0, 0, datetime.now(UTC))
-        column = _cursor_column(relation, cursor)
-        zone = self._zone(cursor)
+        column = find_cursor(relation, cursor, _cursor_types)
+        zone = zone_of(cursor, self.connection) or ZoneInfo("UTC")
         statement = dialect.probe(relation.sql, column.name, cursor.type, cursor.settle_seconds, zone.key)
         with self.tables.faults("source", relation.name):
             row = self.tables.sql(statement).collect()[0]
@@ -96,22 +97,13 @@ class DeltaSource(DatabaseAdapter):
             daylight_saving=cursor.type is CursorType.TIMESTAMP and has_summer_time(zone, datetime.now(UTC)),
         )
 
-    def _zone(self, cursor: Cursor) -> ZoneInfo:
-        name = cursor.timezone or self.connection.timezone or "UTC"
-        try:
-            return ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ConfigError(
-                "timezone.unknown", f"{name!r} is no time zone.", "Write for example Europe/Oslo."
-            ) from error
-
     def get_incremental_filter(
         self, relation: Relation, cursor: Cursor, low: Watermark | None, high: Watermark | None, with_nulls: bool
     ) -> str | None:
         if cursor.type is CursorType.VERSION:
             # A commit is atomic: nothing arrives late in a version that was read, so the low end is exclusive.
             return f"_commit_version > {low.value} AND _commit_version <= {high.value}" if low and high else None
-        column = _cursor_column(relation, cursor)
+        column = find_cursor(relation, cursor, _cursor_types)
         return dialect.between(column.name, column.native, low, high, with_nulls=with_nulls)
 
     def plan_read(
@@ -164,20 +156,9 @@ class DeltaSource(DatabaseAdapter):
         return int(row["missing"])
 
 
-def _cursor_column(relation: Relation, cursor: Cursor) -> Column:
-    column = relation.column(cursor.column)
-    if column is None:
-        raise PermanentError(
-            "column.missing", f"{relation.name} has no column {cursor.column}.", "Correct cursor.column."
-        )
-    possible = dialect.cursor_type(column.native)
-    if cursor.type is not possible:
-        raise PermanentError(
-            "cursor.type",
-            f"{relation.name}.{column.name} is {column.native}, which cannot be a cursor of type {cursor.type.value}.",
-            f"Set cursor.type to {possible.value}." if possible else "Choose a date, timestamp or exact number column.",
-        )
-    return column
+def _cursor_types(column: Column) -> tuple[CursorType, ...]:
+    found = dialect.cursor_type(column.native)
+    return (found,) if found else ()
 
 
 def _mark(kind: CursorType, text: str | None) -> Watermark | None:

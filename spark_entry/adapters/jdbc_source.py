@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -18,6 +19,7 @@ from spark_entry.adapters.jdbc_catalog import TableName, find_table, native_of, 
 from spark_entry.adapters.jdbc_connection import DatabaseFailed, DatabaseFault, HeldConnection, connect, find_fault
 from spark_entry.adapters.jdbc_faults import to_error
 from spark_entry.adapters.jdbc_read import find_unreadable, read_frame, select_statement
+from spark_entry.adapters.source_cursor import find_cursor, zone_of
 from spark_entry.dialects.base import Dialect
 from spark_entry.zones import has_summer_time, offset_minutes
 from sync_core.domain.connection import Authentication, Connection
@@ -182,7 +184,7 @@ class JdbcSource(DatabaseAdapter):
 
     def probe_cursor(self, relation: Relation, cursor: Cursor) -> CursorProbe:
         column = self._cursor_column(relation, cursor)
-        zone = self._zone(cursor)
+        zone = zone_of(cursor, self.connection)
         now = datetime.now(UTC)
         offset = round(offset_minutes(zone, now)) if zone is not None else None
         statement = self.probe_statement(relation, cursor, column, offset)
@@ -211,29 +213,7 @@ class JdbcSource(DatabaseAdapter):
         )
 
     def _cursor_column(self, relation: Relation, cursor: Cursor) -> Column:
-        column = relation.column(cursor.column)
-        if column is None:
-            raise PermanentError(
-                "column.missing", f"{relation.name} has no column {cursor.column}.", "Correct cursor.column."
-            )
-        possible = self.dialect.cursor_types(native_of(column))
-        if cursor.type not in possible:
-            can = " or ".join(kind.value for kind in possible)
-            raise PermanentError(
-                "cursor.type",
-                f"{relation.name}.{column.name} is {column.native}, which cannot be a cursor of type {cursor.type.value}.",
-                f"Set cursor.type to {can}." if can else "Choose a date, timestamp or exact number column.",
-            )
-        return column
-
-    def _zone(self, cursor: Cursor) -> ZoneInfo | None:
-        name = cursor.timezone or self.connection.timezone
-        try:
-            return ZoneInfo(name) if name else None
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ConfigError(
-                "timezone.unknown", f"{name!r} is no time zone.", "Write for example Europe/Oslo."
-            ) from error
+        return find_cursor(relation, cursor, lambda column: self.dialect.cursor_types(native_of(column)))
 
     def parse_mark(self, cursor: Cursor, text: str | None) -> Watermark | None:
         """A cursor value from the text that `cursor_text` makes."""
@@ -263,16 +243,7 @@ class JdbcSource(DatabaseAdapter):
         plan = ReadPlan(relation, columns, cursor, condition, predicates, max(1, options.fetch_size), (), snapshot)
         inner = select_statement(self.dialect, plan, self.split_expression(relation), self.snapshot_clause(snapshot))
         statements = tuple(f"SELECT * FROM ({inner}) uds_rows WHERE {predicate}" for predicate in predicates)
-        return ReadPlan(
-            relation,
-            columns,
-            cursor,
-            condition,
-            predicates,
-            max(1, options.fetch_size),
-            statements or (inner,),
-            snapshot,
-        )
+        return replace(plan, statements=statements or (inner,))
 
     def _parts(self, relation: Relation, condition: str | None) -> int:
         rows = self.estimate_window(relation, condition)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sync_core.cli.output import make_console
+from sync_core.formatting import rows_text
 from sync_core.ports import EventHandler
-from sync_core.words import rows_text
 
 STEPS = {
     "run.started": "reading the ledger",

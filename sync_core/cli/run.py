@@ -20,7 +20,7 @@ from sync_core.domain.errors import ConfigError, SyncError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import Outcome, Range, RunKind, RunResult
 from sync_core.domain.watermark import Watermark
-from sync_core.words import outcome_text, result_text, took
+from sync_core.formatting import outcome_text, result_text, took
 
 STYLES = {
     Outcome.SUCCEEDED: "green",

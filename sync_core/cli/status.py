@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
 
 import typer
 from rich.table import Table
@@ -17,12 +15,12 @@ from sync_core.cli.options import Common, takes_common
 from sync_core.cli.output import make_console, print_json, print_table
 from sync_core.domain.alert import Condition
 from sync_core.domain.codec import to_json
+from sync_core.domain.lag import lag_of
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import RunRecord, RunState
-from sync_core.domain.watermark import CursorType, Watermark
+from sync_core.formatting import ago, duration, is_told, result_text, rows_text, took
 from sync_core.ports import LaunchStatus
 from sync_core.tick import paused_pipelines
-from sync_core.words import ago, duration, is_told, result_text, rows_text, took
 
 STYLES = {
     "succeeded": "green",
@@ -85,7 +83,7 @@ def _status_of(app: App, catalog: Catalog, pipeline: Pipeline, paused: bool) -> 
         "rows": result.rows if result and is_told(result) else None,
         "seconds": result.seconds.total if result and is_told(result) else None,
         "watermark": record.watermark.value if record.watermark else None,
-        "lag_seconds": lag_seconds(record.watermark, _zone(catalog, pipeline), app.now()),
+        "lag_seconds": lag_of(record.watermark, pipeline, catalog.connections, app.now()),
         "error": result.error if result else None,
         "alerts": [{"condition": one.condition.value, "message": one.message} for one in record.episodes],
     }
@@ -97,23 +95,6 @@ def state_word(app: App, run: RunRecord) -> str:
         return run.state.value
     alive = app.launcher.state(run.launch_id or run.batch_id).status is LaunchStatus.RUNNING
     return "running" if alive else "stopped"
-
-
-def _zone(catalog: Catalog, pipeline: Pipeline) -> tzinfo:
-    """The zone in which the cursor's values are written, as far as the configuration knows it (R11a)."""
-    own = pipeline.cursor.timezone if pipeline.cursor else None
-    name = own or catalog.connections[pipeline.source.connection].timezone
-    return ZoneInfo(name) if name else UTC
-
-
-def lag_seconds(watermark: Watermark | None, zone: tzinfo, now: datetime) -> float | None:
-    """How far a date or time lies behind now, in seconds; None for other cursors."""
-    if watermark is None or not watermark.type.is_temporal:
-        return None
-    if watermark.type is CursorType.TIMESTAMP_TZ:
-        zone = UTC
-    moment = datetime.fromisoformat(watermark.value[:26].removesuffix("Z"))
-    return max(0.0, (now - moment.replace(tzinfo=zone)).total_seconds())
 
 
 @takes_common

@@ -15,7 +15,7 @@ from sync_core.cli.output import count, print_json, refuse_faults
 from sync_core.cli.progress import show_progress
 from sync_core.domain.codec import to_json
 from sync_core.domain.run import Action, Outcome, RunResult
-from sync_core.words import result_text
+from sync_core.formatting import result_text
 
 
 @takes_common

@@ -14,7 +14,7 @@ from sync_core.domain.alert import Condition
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import PipelineRecord, RunRecord
 from sync_core.domain.schedule import After, Cron, Every, Schedule
-from sync_core.words import ago, duration, is_told, number, took
+from sync_core.formatting import ago, duration, is_told, number, took
 
 ON_ONE_PAGE = 200
 

@@ -13,16 +13,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from sync_core import cli
 from sync_core.adapters.sqlite_store import SqliteStore
 from sync_core.cli import context
-from sync_core.cli.status import lag_seconds
 from sync_core.domain.alert import Condition, Episode
-from sync_core.domain.watermark import CursorType, Watermark
 from tests.support.fake_engine import Place
 
 SECRET = "hunter2-of-the-shop"  # pragma: allowlist secret
@@ -398,16 +395,6 @@ def test_what_is_for_one_pipeline_refuses_several(capsys: Capture, command: list
     assert (status, text) == (2, "*s names 3 pipelines, and this is for one.\n→ Write one of orders, items, regions.\n")
     assert SqliteStore(Path(".uds")).changes("orders", 9) == []
     assert uds(capsys, *command, "ord*")[0] == 0
-
-
-def test_lag_is_read_in_the_zone_of_the_values() -> None:
-    now = datetime(2026, 7, 1, 12, tzinfo=UTC)
-    oslo = ZoneInfo("Europe/Oslo")
-    assert lag_seconds(Watermark(CursorType.TIMESTAMP, "2026-07-01T13:00:00.1234567"), oslo, now) == 3600 - 0.123456
-    assert lag_seconds(Watermark(CursorType.TIMESTAMP_TZ, "2026-07-01T11:00:00.5Z"), oslo, now) == 3599.5
-    assert lag_seconds(Watermark(CursorType.DATE, "2026-07-01"), UTC, now) == 12 * 3600
-    assert lag_seconds(Watermark(CursorType.TIMESTAMP, "2027-01-01T00:00:00"), UTC, now) == 0
-    assert lag_seconds(Watermark(CursorType.NUMBER, "5"), UTC, now) is None
 
 
 # ---- watermark

@@ -1,8 +1,9 @@
-"""The import rules as allow-lists: import-linter forbids the packages it is told of, this refuses those nobody thought of."""
+"""The import rules as allow-lists, which refuse what import-linter was not told of; and a page that names every module."""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ FLOWS = {
     **dict.fromkeys(("tick", "reconcile", "watch", "operate"), (*CLOSING, "request", "launch", "complete")),
 }  # fmt: skip
 """Each flow, and what of the others it is built on."""
+
+CITED = re.compile(r"(?<![\w./-])[RP]\d{1,2}[a-f]?(?![\w-])")
+"""How code names a rule or a promise."""
 
 ENGINE = {"spark_entry", "sync_core.domain", "pyspark", "delta", "py4j"}
 
@@ -88,6 +92,24 @@ def test_leaves_alone_what_it_must(part: str) -> None:
         if within(name, FORBIDDEN[part])
     ]
     assert faults == []
+
+
+@pytest.mark.parametrize("package", ["sync_core", "spark_entry"])
+def test_the_architecture_page_names_every_module(package: str) -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    parts = [path.name for path in (ROOT / package).glob("*.py") if path.name != "__init__.py"]
+    parts += [f"{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")]
+    assert [part for part in parts if f"`{part}" not in page and f"/{part}`" not in page] == []
+
+
+def test_every_rule_and_promise_that_the_code_names_is_on_its_page() -> None:
+    page = (ROOT / "docs/rules.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"\*\*(R\d+)\*\*|\*(R\d+[a-f])\*|^\| (P\d+) \|", page, re.MULTILINE))
+    names = {name for found in known for name in found if name}
+    sources = [path for package in ("sync_core", "spark_entry") for path in modules(package)]
+    cited = {name for path in sources for name in CITED.findall(path.read_text(encoding="utf-8"))}
+    assert len(cited) > 40
+    assert cited - names == set()
 
 
 def test_the_rule_itself_bites() -> None:

@@ -17,16 +17,13 @@ from opentelemetry.trace import StatusCode
 
 from sync_core.adapters.telemetry import with_exporters
 from sync_core.app import open_telemetry
-from sync_core.domain.connection import Connection
 from sync_core.domain.errors import ConfigError, RetryableError
 from sync_core.domain.pipeline import Cursor
-from sync_core.domain.run import PipelineRecord
 from sync_core.domain.trace import TraceContext, read_trace
 from sync_core.domain.watermark import CursorType, Watermark
 from sync_core.messages import REQUESTS, RUNS
 from sync_core.telemetry import METRICS, Attributes, NoTelemetry
 from sync_core.telemetry_doors import observe
-from sync_core.telemetry_runs import lag_of
 from sync_core.telemetry_settings import TelemetrySettings, read_telemetry_settings
 from tests.support.control import HOURLY, START, Site, fail_runs
 from tests.support.flows import Crash, pipeline
@@ -59,24 +56,6 @@ def test_lag_open_alerts_and_dead_letters_as_they_are(site: Site, recorder: Reco
     assert recorder.total("uds.alerts.open", condition="dead_letters") == 1
     assert recorder.total("uds.alerts.open", condition="failed") == 0
     assert recorder.total("uds.dead_letters", queue=REQUESTS) == 1
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "zone", "seconds"),
-    [
-        (CursorType.TIMESTAMP_TZ, "2026-01-05T11:00:00Z", None, 3600.0),
-        (CursorType.TIMESTAMP, "2026-01-05T11:00:00", None, 3600.0),
-        (CursorType.TIMESTAMP, "2026-01-05T13:00:00", "Europe/Zurich", 0.0),
-        (CursorType.DATE, "2026-01-04", None, 43200.0),
-        (CursorType.DATE, "2026-01-05", None, 0.0),
-        (CursorType.NUMBER, "5", None, None),
-        (CursorType.ROWVERSION, "0x00000000000007D1", None, None),
-    ],
-)
-def test_the_lag_of_each_cursor(kind: CursorType, value: str, zone: str | None, seconds: float | None) -> None:
-    record = PipelineRecord("orders", watermark=Watermark(kind, value))
-    found = lag_of(record, pipeline(), {"shop": Connection("shop", "postgresql", timezone=zone)}, START)
-    assert found == (seconds if seconds is None else pytest.approx(seconds, abs=0.001))
 
 
 def test_every_measurement_has_the_attributes_that_its_metric_declares(
