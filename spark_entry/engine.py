@@ -95,9 +95,10 @@ def _move(execution: Execution, state: TargetState, planned: Planned, action: Ac
     schema = plan_schema(pipeline, incoming.columns, existing, state.ledger.columns if state.ledger else ())
     execution.schema_changes = schema.changes
     execution.target_columns = facts_of(schema.written)
-    frame = incoming.frame
+    frame, doubled = incoming.frame, None
     if pipeline.mode is LoadMode.MERGE and not _rows_are_single(planned):
-        frame = load.newest_of_each_key(frame, pipeline.target_keys, pipeline.target_cursor)
+        doubled = Observation()
+        frame = load.newest_of_each_key(frame, pipeline.target_keys, pipeline.target_cursor, doubled)
     commit = Commit(execution, planned, schema)
     frame = load.in_target_types(frame, schema, commit.kept(state))
     ddl = commit.ddl(state)
@@ -120,7 +121,7 @@ def _move(execution: Execution, state: TargetState, planned: Planned, action: Ac
             frame = difference.frame.observe(written, F.count(F.lit(1)).alias("rows"))
             with execution.step("write"):
                 counts = execution.target.write_data(commit.request(state, frame, written))
-        execution.rows = _count(execution, incoming, counts)
+        execution.rows = _count(execution, incoming, counts, doubled)
     finally:
         difference.release()
     return Outcome.UNCHANGED if difference.unchanged else Outcome.SUCCEEDED
@@ -141,11 +142,17 @@ def _look_again(execution: Execution, before: TargetState) -> TargetState:
     return after
 
 
-def _count(execution: Execution, incoming: load.Incoming, counts: WriteCounts) -> RowCounts:
+def _count(
+    execution: Execution, incoming: load.Incoming, counts: WriteCounts, doubled: Observation | None
+) -> RowCounts:
     observed = {name: int(value or 0) for name, value in incoming.counts.get.items()}
     lost = observed.get("lost_digits", 0)
     if lost:
         execution.notes.append(f"{lost} values had digits below a microsecond; they were cut")
+    left_out = int(doubled.get.get("doubled") or 0) if doubled is not None else 0
+    if left_out:
+        keys = ", ".join(execution.order.pipeline.merge_keys)
+        execution.notes.append(f"{left_out} rows have the {keys} of a newer row, and were left out")
     return replace(
         execution.rows,
         read=observed["read"],

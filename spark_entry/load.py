@@ -101,8 +101,11 @@ def _guard_keys(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
     return frame.filter(F.when(missing, F.raise_error(F.lit(NULL_KEY_MARK)).cast("boolean")).otherwise(True))
 
 
-def newest_of_each_key(frame: DataFrame, keys: Sequence[str], cursor: str | None) -> DataFrame:
-    """One row a key: the newest cursor wins, ties by the other columns' values, so that any order gives the same (P11)."""
+def newest_of_each_key(frame: DataFrame, keys: Sequence[str], cursor: str | None, counts: Observation) -> DataFrame:
+    """One row a key: the newest cursor wins, ties by the other columns' values, so that any order gives the same (P11).
+
+    `counts` gets the rows that are left out, as `doubled`.
+    """
     names = [resolve(frame, key) for key in keys]
     leading = [resolve(frame, cursor)] if cursor else []
     leading += [CURSOR_DIGITS] if CURSOR_DIGITS in frame.columns else []
@@ -111,7 +114,9 @@ def newest_of_each_key(frame: DataFrame, keys: Sequence[str], cursor: str | None
     window = Window.partitionBy(*[frame[quote(name)] for name in names]).orderBy(
         *[frame[quote(name)].desc_nulls_last() for name in order] or [F.lit(0)]
     )
-    return frame.withColumn("__uds_rank", F.row_number().over(window)).filter("__uds_rank = 1").drop("__uds_rank")
+    ranked = frame.withColumn("__uds_rank", F.row_number().over(window))
+    ranked = ranked.observe(counts, F.count_if(F.col("__uds_rank") > 1).alias("doubled"))
+    return ranked.filter("__uds_rank = 1").drop("__uds_rank")
 
 
 def in_target_types(frame: DataFrame, schema: SchemaPlan, kept: Callable[[Column], str]) -> DataFrame:

@@ -19,7 +19,8 @@ def test_p11_the_newest_of_several_rows_with_one_key_wins(world: World) -> None:
     for table, order in (("forwards", 1), ("backwards", -1)):
         world.orders(*rows[::order], table=table, key=False)
         pipelines += world.pipelines(table=table)
-    world.good(*pipelines)
+    for result in world.good(*pipelines):
+        assert result.notes == ("2 rows have the id of a newer row, and were left out",)
     for pipeline in pipelines:
         assert world.target_rows(pipeline) == {("1", "c", f"{T2} 00:00:00"): 1, ("2", "only", f"{T1} 00:00:00"): 1}
     world.insert(*more, table="forwards")
