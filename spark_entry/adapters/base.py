@@ -37,7 +37,8 @@ class Column:
 
     `type` is the Spark SQL type the engine carries it in (`decimal(38,0)`, `timestamp_ntz`, ...), `native` the
     database's own words. `refused` says why the values cannot be carried without loss (None: they can); a `types:`
-    override waives it. `cuts_digits` marks values that may have digits below a microsecond.
+    override waives it. `cuts_digits` marks values that may have digits below a microsecond. `character_set` is the
+    database's name of the one that bounds a target's text, None where there is none.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Column:
     nullable: bool = True
     refused: str | None = None
     cuts_digits: bool = False
+    character_set: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from spark_entry.adapters.jdbc_read import read_frame, select_statement
 from spark_entry.adapters.jdbc_source import JdbcSource
 from spark_entry.adapters.jdbc_staging import Staging, staging_prefix
 from spark_entry.dialects.base import FaultKind
+from spark_entry.dialects.character_sets import outside
 from spark_entry.dialects.writing import LedgerTables, Load, Written
 from spark_entry.ledger import LedgerEntry
 from spark_entry.schema import unfit
@@ -54,12 +55,20 @@ class JdbcAdapter(JdbcSource):
             relation = self.dialect.table(table.schema, table.name)
             return TargetState(
                 exists=True,
-                columns=read_columns(connection, self.dialect, relation, target.table, {}),
+                columns=self._columns(connection, table, target.table),
                 has_rows=self._has_rows(relation),
                 ledger=entry,
                 recent=recent,
                 object_id=connection.query(self.dialect.object_id(table.schema, table.name))[0][0],
             )
+
+    def _columns(self, connection: HeldConnection, table: TableName, written: str) -> tuple[Column, ...]:
+        """The target's columns, each with the character set that bounds its text."""
+        relation = self.dialect.table(table.schema, table.name)
+        columns = read_columns(connection, self.dialect, relation, written, {})
+        query = self.dialect.character_sets(table.schema, table.name)
+        bounds = {str(name): str(bound) for name, bound in connection.query(query) if bound} if query else {}
+        return tuple(replace(column, character_set=bounds.get(column.name)) for column in columns)
 
     def read_ledger(self, target: Target, pipeline_id: str) -> tuple[LedgerEntry, ...]:
         """As the base says; over a new connection when the held one is lost, and the answer to a commit with it (R15)."""
@@ -129,11 +138,19 @@ class JdbcAdapter(JdbcSource):
     def kept(self, column: Column) -> str:
         native = native_of(column)
         if column.type in ("string", "binary"):
-            return self.dialect.kept(native)
+            return self._kept_text(column, self.dialect.kept(native))
         pattern = self.dialect.unfit(native) if column.type in ("timestamp", "timestamp_ntz") else None
         if pattern is None:
             return "{}"
         return f"CASE WHEN cast({{}} AS string) RLIKE '{pattern}' THEN {unfit(column, '{}')} ELSE {{}} END"
+
+    def _kept_text(self, column: Column, kept: str) -> str:
+        pattern = outside(column.character_set) if column.character_set else None
+        if pattern is None:
+            return kept
+        column = replace(column, native=f"{column.native} in character set {column.character_set}")
+        escaped = pattern.replace("\\", "\\\\")
+        return f"CASE WHEN {{}} RLIKE '{escaped}' THEN {unfit(column, '{}')} ELSE {kept} END"
 
     def write_statements(self, request: WriteRequest) -> tuple[str, ...]:
         with self.faults("target", request.target.table):

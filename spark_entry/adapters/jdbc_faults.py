@@ -68,8 +68,8 @@ def to_error(connection: Connection, dialect: Dialect, fault: DatabaseFault, rol
         case "duplicate":
             return RetryableError(
                 "database.duplicate",
-                f"{who}: another writer put the same key into {name}. {said}",
-                "It will be tried again.",
+                f"{who}: another writer put the same key into {name}, or two keys of the source are one there. {said}",
+                "It will be tried again. If it fails each time, compare the keys without case and blanks at the end.",
             )
         case "exists":
             return RetryableError(

@@ -183,6 +183,14 @@ class AzureSqlDialect(Dialect):
     def kept(self, native: NativeType) -> str:
         return "rtrim({})" if native.name in ("char", "nchar", "CHARACTER") else "{}"
 
+    def character_sets(self, schema: str, name: str) -> str | None:
+        # nvarchar and the like have a collation too, but hold all of Unicode.
+        return (
+            "SELECT c.name, COLLATIONPROPERTY(c.collation_name, 'CodePage') FROM sys.columns c "
+            f"WHERE c.object_id = OBJECT_ID({self.text(self.table(schema, name))}) AND c.collation_name IS NOT NULL "
+            "AND TYPE_NAME(c.system_type_id) IN ('char', 'varchar', 'text')"
+        )
+
     def unfit(self, native: NativeType) -> str | None:
         if native.name == "smalldatetime":
             return ":(?!00$)[^:]*$"

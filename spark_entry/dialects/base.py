@@ -186,6 +186,10 @@ class Dialect(ABC):
         """Spark SQL for the text or bytes that a column of this type gives back for `{}`, its padding left out."""
         return "{}"
 
+    def character_sets(self, schema: str, name: str) -> str | None:
+        """SELECT of a table's columns and the character set of each; None where the database refuses what is outside."""
+        return None
+
     def unfit(self, native: NativeType) -> str | None:
         """A pattern of the texts of moments that a column of this type would round; None when it holds every one."""
         decimals = native.precision if native.name in self.fractional else MICROSECOND

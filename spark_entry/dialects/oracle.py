@@ -239,6 +239,13 @@ class OracleDialect(Dialect):
             return f"RAW({origin.precision})"
         return "RAW(1000)" if key else "BLOB"
 
+    def character_sets(self, schema: str, name: str) -> str | None:
+        return (
+            'SELECT c.COLUMN_NAME, p."VALUE" FROM ALL_TAB_COLUMNS c, NLS_DATABASE_PARAMETERS p '
+            f"WHERE c.OWNER = {self.text(schema)} AND c.TABLE_NAME = {self.text(name)} "
+            "AND c.DATA_TYPE IN ('CHAR', 'VARCHAR2', 'CLOB') AND p.PARAMETER = 'NLS_CHARACTERSET'"
+        )
+
     def differs(self, pairs: Sequence[tuple[str, str, NativeType]]) -> str:
         tests = [
             f"({there} IS NULL AND {here} IS NOT NULL) OR ({there} IS NOT NULL AND {here} IS NULL) "

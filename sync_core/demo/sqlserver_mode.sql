@@ -24,3 +24,11 @@ FROM INFORMATION_SCHEMA.TABLES;
 -- H2's identity columns take any value, so that none needs IDENTITY_INSERT.
 CREATE VIEW IF NOT EXISTS "sys"."identity_columns" AS
 SELECT "object_id" FROM "sys"."partitions" WHERE 1 = 0;
+
+-- H2 has no collation of a column's own: a comment on the column names one.
+CREATE VIEW IF NOT EXISTS "sys"."columns" AS
+SELECT OBJECT_ID('"' || TABLE_SCHEMA || '"."' || TABLE_NAME || '"') AS "object_id", COLUMN_NAME AS "name", 167 AS "system_type_id",
+    NULLIF(REMARKS, '') AS "collation_name"
+FROM INFORMATION_SCHEMA.COLUMNS;
+CREATE ALIAS IF NOT EXISTS TYPE_NAME AS 'String name(int type) { return "varchar"; }';
+CREATE ALIAS IF NOT EXISTS COLLATIONPROPERTY AS 'int page(String collation, String property) { return collation.contains("_CP1_") ? 1252 : 0; }';

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -253,6 +254,36 @@ def test_p05_what_another_run_has_created_meanwhile_is_tried_again(spark: SparkS
     with pytest.raises(RetryableError) as raised:
         loader.adapter.prepare_target(loader.target, "orders", statements)
     assert raised.value.code == "target.conflict"
+
+
+def test_p17_characters_that_a_target_would_make_question_marks_of_stop_the_run(
+    spark: SparkSession, database: Database
+) -> None:
+    """Kept as `?` they would differ from the source's rows for ever, and be appended by every run."""
+    if database.kind == "postgresql":
+        assert database.adapter().dialect.character_sets("public", "narrow") is None, "PostgreSQL refuses them itself"
+        return
+    type_of = "VARCHAR2(20)" if database.kind == "oracle" else "varchar(20)"
+    database.run(f"CREATE TABLE {database.name('narrow')} ({database.adapter().dialect.quote('name')} {type_of})")
+    adapter = database.adapter()
+    target = Target("x", database.name("narrow"))
+    frame = spark.sql("SELECT 'Ω' AS name UNION ALL SELECT 'café €' UNION ALL SELECT NULL")
+
+    def kept() -> list[str | None]:
+        (column,) = adapter.inspect_target(target, "orders").columns
+        return [row[0] for row in frame.select(F.expr(adapter.kept(column).replace("{}", "name"))).collect()]
+
+    assert kept() == ["Ω", "café €", None]
+    if database.kind == "oracle":
+        database.run(
+            "CREATE OR REPLACE VIEW NLS_DATABASE_PARAMETERS AS SELECT 'NLS_CHARACTERSET' PARAMETER, 'WE8MSWIN1252' \"VALUE\""
+        )
+    else:
+        database.run(f"COMMENT ON COLUMN {database.name('narrow')}.name IS 'SQL_Latin1_General_CP1_CI_AS'")
+    with pytest.raises(PySparkException, match=r"in character set (WE8MSWIN)?1252, which cannot hold Ω"):
+        kept()
+    frame = frame.filter("name <> 'Ω'")
+    assert kept() == ["café €"]
 
 
 def test_a_cursor_that_would_sort_differently_is_refused(spark: SparkSession, database: Database) -> None:

@@ -45,7 +45,7 @@ resource authentication 'Microsoft.Web/sites/config@2025-03-01' = {
           clientId: authClientId
           openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
           // A browser's sign-in needs a secret of the application; the app's identity stands in for it (register-application).
-          clientSecretSettingName: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'
+          clientSecretSettingName: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID' // pragma: allowlist secret
         }
         validation: {
           allowedAudiences: [
