@@ -20,7 +20,9 @@ from sync_core.domain.connection import Channel, Connection
 from sync_core.domain.errors import ConfigError, RetryableError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import AuditPlace, PipelineRecord, Range, RunKind, RunRecord, RunState
+from sync_core.domain.schedule import Cron, Every
 from sync_core.domain.watermark import Watermark
+from sync_core.due import next_slot
 from sync_core.launch import Stage, launch
 from sync_core.messages import (
     COMPLETIONS,
@@ -199,7 +201,7 @@ class ControlPlane:
         name = self.one(pipeline_id)
         record = self.store.load(name).record
         return {
-            **summary(record, self.pipelines[name], name in self.paused([name])),
+            **summary(record, self.pipelines[name], name in self.paused([name]), self.now()),
             "runs": [to_json(run) for run in self.store.runs(name, runs)],
             "operations": [to_json(one) for one in self.store.operations(name, runs)],
         }
@@ -208,7 +210,8 @@ class ControlPlane:
         """Every pipeline, one line each."""
         records = {one.record.pipeline_id: one.record for one in self.store.load_many(sorted(self.pipelines))}
         paused = paused_pipelines(self.store, self.pipelines, records, self.connections)
-        shown = [summary(record, self.pipelines[name], name in paused) for name, record in records.items()]
+        now = self.now()
+        shown = [summary(record, self.pipelines[name], name in paused, now) for name, record in records.items()]
         return {"pipelines": shown}
 
     def run_status(self, pipeline_id: str, run_key: str) -> dict[str, Any]:
@@ -252,7 +255,13 @@ class ControlPlane:
         return name
 
 
-def summary(record: PipelineRecord, pipeline: Pipeline, paused: bool) -> dict[str, Any]:
+def upcoming_slot(pipeline: Pipeline, paused: bool, now: datetime) -> datetime | None:
+    """When its schedule makes it due next; None when it has no times of its own or is paused."""
+    schedule = pipeline.schedule
+    return next_slot(schedule, now) if isinstance(schedule, Cron | Every) and not paused else None
+
+
+def summary(record: PipelineRecord, pipeline: Pipeline, paused: bool, now: datetime) -> dict[str, Any]:
     """What a status shows of a pipeline."""
     return {
         "pipeline_id": pipeline.pipeline_id,
@@ -263,6 +272,7 @@ def summary(record: PipelineRecord, pipeline: Pipeline, paused: bool) -> dict[st
         "epoch": record.epoch,
         "generation": record.generation,
         "last_slot": to_json(record.last_slot),
+        "next_slot": to_json(upcoming_slot(pipeline, paused, now)),
         "last_success_at": to_json(record.last_success_at),
         "pending": [one.request_id for one in record.pending],
         "alerts": [{"condition": one.condition.value, "message": one.message} for one in record.episodes],

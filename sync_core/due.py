@@ -47,6 +47,14 @@ def latest_slot(schedule: Cron | Every, now: datetime) -> datetime | None:
     return _latest(schedule.expression, schedule.timezone, _minute(now))
 
 
+def next_slot(schedule: Cron | Every, now: datetime) -> datetime | None:
+    """The first slot after `now`, in UTC; None when there is none in the 50 years after it."""
+    if isinstance(schedule, Every):
+        step = _step(schedule)
+        return _EPOCH + ((now - _EPOCH) // step + 1) * step
+    return _next(schedule.expression, schedule.timezone, _minute(now))
+
+
 def slots_after(schedule: Cron | Every, last: datetime, now: datetime) -> list[datetime]:
     """The slots after `last` and not after `now`, oldest first, in UTC; of more than `MOST_SLOTS` the newest."""
     if isinstance(schedule, Every):
@@ -85,6 +93,17 @@ def _minute(now: datetime) -> int:
 @lru_cache(maxsize=4_096)
 def _latest(expression: str, timezone: str, minute: int) -> datetime | None:
     return next(_backwards(expression, timezone, minute), None)
+
+
+@lru_cache(maxsize=4_096)
+def _next(expression: str, timezone: str, minute: int) -> datetime | None:
+    zone = ZoneInfo(timezone)
+    now = _EPOCH + minute * _MINUTE
+    for local in CronSim(expression, now.astimezone(zone).replace(tzinfo=None, fold=0)):
+        slot = _place(local, zone)
+        if slot is not None and slot > now:
+            return slot
+    return None
 
 
 # Two slots an entry, and up to 1,000 (60 KB) where a pipeline is far behind: some 30 MB when it is full of those.

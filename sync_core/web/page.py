@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sync_core.control_plane import ControlPlane
+from sync_core.control_plane import ControlPlane, upcoming_slot
 from sync_core.domain.alert import Condition
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import PipelineRecord, RunRecord
@@ -67,6 +67,7 @@ def _facts(record: PipelineRecord, pipeline: Pipeline, paused: frozenset[str], n
         "last_success": ago(record.last_success_at, now),
         "watermark": record.watermark.value if record.watermark else "—",
         "schedule": schedule_words(pipeline.schedule),
+        "next": _ahead(upcoming_slot(pipeline, pipeline.pipeline_id in paused, now), now),
         "owner": pipeline.owner or "",
     }
 
@@ -104,6 +105,7 @@ def _run(run: RunRecord, now: datetime) -> dict[str, Any]:
         else [""] * 4,
         "took": took(result) if result else duration((now - run.created_at).total_seconds()),
         "watermark": result.watermark.value if result and result.watermark else "",
+        "notes": [*result.schema_changes, *result.notes] if result is not None else [],
         "error": f"{error.message} {error.remedy}".strip() if error else "",
     }
 
@@ -115,6 +117,10 @@ def schedule_words(schedule: Schedule) -> str:
     if isinstance(schedule, Every):
         return f"every {duration(schedule.seconds).removesuffix(' 00 s').removesuffix(' 00 m').removesuffix(' 0 h')}"
     return f"after {', '.join(schedule.pipelines)}" if isinstance(schedule, After) else "on demand"
+
+
+def _ahead(slot: datetime | None, now: datetime) -> str:
+    return "" if slot is None else f"in {duration((slot - now).total_seconds())}"
 
 
 def _time(moment: datetime) -> str:

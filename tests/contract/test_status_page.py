@@ -145,8 +145,8 @@ def test_every_pipeline_and_every_alert_are_shown(site: Site) -> None:
     assert [row[:5] for row in page.rows[1:]] == [
         ["finance.ledger", "paused", "—", "—", "after sales.items, sales.orders"],
         ["sales.export", "never run", "—", "—", "on demand"],
-        ["sales.items", "running 1 asked for", "—", "—", "*/15 * * * * in Europe/Oslo"],
-        ["sales.orders", "failed", "2 h 00 m ago", MARK.value, "every 1 h"],
+        ["sales.items", "running 1 asked for", "—", "—", "*/15 * * * * in Europe/Oslo next in 15 m 00 s"],
+        ["sales.orders", "failed", "2 h 00 m ago", MARK.value, "every 1 h next in 1 h 00 m"],
     ]
     assert "open alerts: 1. As of" in answer.text
     assert "refused the password of &lt;sync&gt;." in answer.text
@@ -172,6 +172,20 @@ def test_a_run_shows_who_asked_for_it(site: Site) -> None:
     answer = ask(site, "/pipelines/sales.export")
     assert Table(answer.text).rows[1][1] == "incremental asked by <erp>"
     assert "asked by &lt;erp&gt;" in answer.text
+
+
+def test_a_run_shows_its_notes_and_what_changed_in_the_columns(site: Site) -> None:
+    store = site.store
+    stored = store.load("sales.export")
+    told = replace(
+        result("sales.export", 1, Outcome.SUCCEEDED),
+        notes=("3 rows have the id of a newer row, and were left out",),
+        schema_changes=("new column <city> string",),
+    )
+    store.save(stored, stored.record, [run("sales.export", 1, RunState.SUCCEEDED, told)])
+    answer = ask(site, "/pipelines/sales.export")
+    assert [row[0] for row in Table(answer.text).rows[2:4]] == [*told.schema_changes, *told.notes]
+    assert "new column &lt;city&gt; string" in answer.text
 
 
 def test_a_run_under_way_shows_how_long_it_has_taken(site: Site) -> None:

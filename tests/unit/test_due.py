@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from cronsim import CronSim, CronSimError
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sync_core.domain.schedule import Cron, Every
-from sync_core.due import MOST_SLOTS, due_slots, fires, latest_slot, slots_after
+from sync_core.due import MOST_SLOTS, due_slots, fires, latest_slot, next_slot, slots_after
 
 ZONES = ["Europe/Oslo", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"]
 MINUTE = timedelta(minutes=1)
@@ -234,3 +234,19 @@ def test_whatever_the_library_takes_has_an_answer(fields: list[str], zone: str, 
         return
     latest = latest_slot(Cron(expression, zone), now)
     assert latest is None or latest <= now
+
+
+@given(st.sampled_from(sorted(MEANINGS)), st.sampled_from(ZONES), st.integers(0, MINUTES))
+def test_p22_the_next_slot_is_the_first_that_the_wall_clock_sees(expression: str, zone: str, minute: int) -> None:
+    now, slots = START + minute * MINUTE, walk(zone)[expression]
+    place = bisect_right(slots, now)
+    assume(place < len(slots))
+    assert next_slot(Cron(expression, zone), now) == slots[place]
+
+
+@given(st.integers(1, 10**6), moments)
+def test_the_next_slot_of_every_is_one_step_after_the_latest(seconds: int, now: datetime) -> None:
+    latest, following = latest_slot(Every(seconds), now), next_slot(Every(seconds), now)
+    assert latest is not None
+    assert following is not None
+    assert (following > now, following) == (True, latest + timedelta(seconds=seconds))
