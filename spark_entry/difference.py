@@ -37,7 +37,7 @@ class Difference:
 
 
 def find_difference(commit: Commit, state: TargetState, frame: DataFrame, now: datetime) -> Difference:
-    """Compare the rows read with the target's rows of the same window, as they were when the ledger was read.
+    """Compare the rows read with those the target had in this window when the ledger was read.
 
     A merge is compared only when the watermark stands still: otherwise it commits anyway.
     """

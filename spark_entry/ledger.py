@@ -1,4 +1,4 @@
-"""The target's own record, committed with the data (R3), and what a run may do on it (R10)."""
+"""An entry of the ledger, which lies in the target (R3, R10), and its text."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def _cast(value: str, column: Column, schema: SchemaPlan) -> str:
 def subtract(
     frame: DataFrame, there: DataFrame, keys: Sequence[str], cursor: str | None, columns: Sequence[str]
 ) -> DataFrame:
-    """The rows that the target does not hold yet (R12): by (key, cursor) where there is a key, else with multiplicity.
+    """The rows that the target does not hold yet (R12). Without `keys` a row is left out as often as it is there.
 
     `columns` are those that the target had at the last commit: a row is the same row when these agree.
     """

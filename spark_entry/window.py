@@ -1,4 +1,4 @@
-"""The window of a run, fixed before the first row is read (R11). Pure."""
+"""Which cursor values a run reads, decided before any row is (R11). Pure."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _bounds(pipeline_id: str, cursor: Cursor, start: Start, probe: CursorProbe, 
     if refresh:
         safe = safe if read is None or safe is None or safe <= read else read
     elif mark is not None and (safe is None or safe < mark):
-        # R11d: the newest rows were deleted or the source was restored. The look-back is read all the same.
+        # R11d: rows were deleted, or the source is a restored copy. The look-back is read all the same.
         if probe.highest is None or probe.highest < mark:
             notes = (SOURCE_BEHIND,)
         safe = mark

@@ -29,7 +29,7 @@ _MINUTE = timedelta(minutes=1)
 def due_slots(schedule: Cron | Every, last_slot: datetime | None, now: datetime) -> list[datetime]:
     """Slots after `last_slot` that are due at `now`, oldest first, in UTC.
 
-    Missed slots coalesce to the latest unless `catch_up` is all. A pipeline that never began is due at its latest slot.
+    Of missed slots only the latest is due, unless `catch_up` is all. A pipeline that never began is due at its latest slot.
     """
     latest = latest_slot(schedule, now)
     if latest is None or (last_slot is not None and last_slot >= latest):

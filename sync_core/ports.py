@@ -249,7 +249,7 @@ class Queue(Protocol):
         ...
 
     def dead_letter(self, message: Message, reason: str) -> None:
-        """Put it aside with a reason that a person can act on."""
+        """Put it aside, and say why in words that help to mend it."""
         ...
 
     def reject(self, queue: str, body: str, key: str, reason: str) -> None:

@@ -27,7 +27,7 @@ from sync_core.update import update
 class Asked:
     """What is asked of one pipeline, and by what occasion: its slot, a request's id, the successes it follows.
 
-    `requested` keeps it pending on the record until it has succeeded or is given up; `caller` is the `traceparent` it
+    `requested` keeps it on the record until its run succeeds or the last attempt fails; `caller` is the `traceparent` it
     was asked under, `requested_by` the name of who asked.
     """
 

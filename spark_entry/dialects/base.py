@@ -1,4 +1,4 @@
-"""What a dialect answers: small questions, in SQL text of its database. No Spark, no connection."""
+"""The SQL texts that differ from database to database. No Spark, no connection."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Load:
         return " AND ".join(f"{target}.{quote(key.name)} = {staged}.{quote(key.staged)}" for key in self.keys)
 
     def _newer(self) -> str | None:
-        """R14: source.cursor >= target.cursor, NULL is oldest, or the target's lies above the read bound."""
+        """R14: the staged cursor is at least the target's, which may be NULL, or the target's lies above the read bound."""
         if self.cursor is None or not self.keys:
             return None
         there, here = f"t.{self.dialect.quote(self.cursor.name)}", f"s.{self.dialect.quote(self.cursor.staged)}"

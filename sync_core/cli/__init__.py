@@ -21,7 +21,7 @@ from sync_core.domain.errors import ConfigError, PermanentError, RetryableError,
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM."""
 
-HELP = """Keep tables in Oracle, Azure SQL, PostgreSQL and Delta Lake in step: no row lost, no row doubled.
+HELP = """Copy tables between Oracle, Azure SQL, PostgreSQL and Delta Lake: no row lost, no row doubled.
 
 Every command takes --config FOLDER (config), --state FOLDER (.uds), --env NAME and --json.
 """

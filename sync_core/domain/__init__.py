@@ -1,1 +1,1 @@
-"""The words both planes share: frozen dataclasses and pure functions, standard library only."""
+"""The words both planes share. Values are frozen, functions pure; nothing but the standard library is imported."""

@@ -1,4 +1,4 @@
-"""A named database: type, address, options and a reference to a secret, never a value."""
+"""A database by its name in the configuration. It says where the secret is kept, and never holds it."""
 
 from __future__ import annotations
 

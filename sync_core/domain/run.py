@@ -153,7 +153,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Window:
-    """The inclusive cursor range of a run. `high` is the safe bound that becomes the watermark.
+    """The cursor values that a run reads, both ends included. `high` is the safe bound that becomes the watermark.
 
     `low` is the watermark less the look-back; None reads from the beginning. `read_bound` is what the read ends at.
     """
@@ -278,7 +278,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class PendingRequest:
-    """A request that stays on the record until it has succeeded or is given up (R7).
+    """A request that waits on the record for its run to succeed, or for the last attempt to fail (R7).
 
     `caller` is the `traceparent` that it is asked under, `requested_by` the name of who asks.
     """
@@ -334,7 +334,7 @@ class OutboxEntry:
 
 @dataclass(frozen=True)
 class PipelineRecord:
-    """What the store knows of a pipeline (R1): a cache of the ledger, except right after a reset.
+    """What the store knows of a pipeline (R1). Of the ledger it is a cache; a reset alone is newer here.
 
     `successes` counts the runs that succeeded, `consumed` those of other pipelines that this one has followed
     (schedule `after`). `lineage` names the events that are owed to the lineage receiver, oldest first. `dry_runs` successes in a row, the first at `dry_since`, brought no row; since `behind_since`

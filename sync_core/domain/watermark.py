@@ -45,7 +45,7 @@ class CursorType(StrEnum):
 
 @dataclass(frozen=True)
 class Watermark:
-    """The cursor value up to which every row has arrived and is in the target. `value` is canonical text."""
+    """A cursor value: no row at or below it is missing in the target. `value` is canonical text."""
 
     type: CursorType
     value: str

@@ -1,4 +1,4 @@
-"""P4: whatever event the engine is killed at, the next run continues with no row lost and none doubled.
+"""P4: whatever event the engine is killed at, after the next run no row is missing and none is there twice.
 
 Three modes and two kinds of target are killed at once, at the same event, in one process.
 """
