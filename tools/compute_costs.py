@@ -82,6 +82,13 @@ def _month(numbers: Numbers, index: int) -> dict[str, float]:
     gigabytes = logs / 1e6 + common["gigabytes of metrics a month"]
     telemetry = max(0.0, gigabytes - common["free gigabytes of logs"]) * price["price gigabyte of logs"]
 
+    alarms = (
+        common["log alarms of five minutes"] * price["price log alarm of five minutes"]
+        + common["log alarms of fifteen minutes"] * price["price log alarm of fifteen minutes"]
+        + common["metric series"] * price["price metric series"]
+        + one["pipelines in trouble"] * price["price pipeline in trouble"]
+    )
+
     busy_hours = runs * common["cluster seconds a run"] / 3600 / common["runs at once on a cluster"]
     cluster_hours = batches * common["minutes of cluster start"] / 60 + busy_hours
     nodes = common["nodes"]
@@ -92,7 +99,7 @@ def _month(numbers: Numbers, index: int) -> dict[str, float]:
         "Service Bus Standard": HOURS * price["price service bus hour"],
         "Table storage": storage,
         "Logs and metrics": telemetry,
-        "Alarms": price["price alarms"],
+        "Alarms": alarms,
     }
     clusters = {"Databricks units": databricks, "Virtual machines of the clusters": machines}
     together = sum(control.values())

@@ -130,6 +130,14 @@ param endpointPrefix string = '10.90.0.64/26'
 @description('Mail addresses that platform alarms go to.')
 param alertEmails array
 
+@description('Minutes that a watermark may lie behind before people are told: more than the longest pause between two runs of a pipeline.')
+@minValue(5)
+param lagMinutes int = 1560
+
+@description('Seconds that a launch may wait before people are told.')
+@minValue(60)
+param launchSeconds int = 900
+
 @description('Git revision of the package that is deployed, for the telemetry.')
 param release string = ''
 
@@ -429,6 +437,8 @@ module alertQueries 'modules/alert-queries.bicep' = {
     tags: tags
     workspaceId: monitoring.outputs.workspaceId
     actionGroupId: alerts.outputs.actionGroupId
+    lagMinutes: lagMinutes
+    launchSeconds: launchSeconds
   }
 }
 

@@ -22,6 +22,7 @@ from sync_core.domain.run import RunRecord, RunState
 from sync_core.domain.trace import read_trace
 from sync_core.loop import Loop
 from sync_core.settings import Settings
+from tests.support.lineage import valid
 from tests.support.receiver import Receiver
 from tests.support.telemetry import Recorder
 
@@ -196,7 +197,7 @@ def check_facts(folder: Path, run: RunRecord) -> None:
 
 
 def check_lineage(events: list[dict[str, Any]], folder: Path) -> None:
-    told = sorted((event["job"]["name"], event["eventType"]) for event in events)
+    told = sorted((event["job"]["name"], event["eventType"]) for event in map(valid, events))
     assert told == [("orders", "COMPLETE"), ("orders", "START"), ("telling", "FAIL"), ("telling", "START")]
     (complete,) = [event for event in events if event["eventType"] == "COMPLETE"]
     (target,) = complete["outputs"]

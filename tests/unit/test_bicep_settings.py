@@ -208,3 +208,12 @@ def test_the_page_tells_every_setting_and_every_variable() -> None:
         re.findall(r"readEnvironmentVariable\('(\w+)'", (FOLDER / "main.bicepparam").read_text(encoding="utf-8"))
     )
     assert {name for name in variables if not name.startswith("AZURE_")} - told == set()
+
+
+def test_the_page_tells_every_module() -> None:
+    page = (ROOT / "docs/azure.md").read_text(encoding="utf-8")
+    table = page.partition("## What is made")[2].partition("**Queues**")[0]
+    told = {
+        name for row in table.splitlines() for name in re.findall(r"`([a-z-]+)`", row.partition("|")[2].split("|")[0])
+    }
+    assert told == {path.stem for path in (FOLDER / "modules").glob("*.bicep")}

@@ -192,3 +192,11 @@ def test_each_wrong_call_is_answered_as_the_page_says(plane: ControlPlane, route
         untold = routes.answer(Request("POST", "/pipelines/orders/pause", headers=headers, body=b'{"reason": "why"}'))
         assert (untold.status, json.loads(untold.text)["error"]["code"]) == (415, "http.content_type")
     assert f"{LARGEST_BODY // 1024} KiB" in text
+
+
+def test_every_refusal_of_the_web_is_on_the_page() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "sync_core/web").glob("*.py"))
+    codes = set(re.findall(r'"(http\.(?!server)\w+)"', sources))
+    assert "http.role" in codes
+    page = PAGE.read_text(encoding="utf-8")
+    assert {code for code in codes if f"[`{code}`]" not in page} == set()

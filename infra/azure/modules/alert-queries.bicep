@@ -19,11 +19,11 @@ param namePrefix string = 'uds'
 
 @description('Minutes that a watermark may lie behind before it is an alert. Pipelines that run once a day need more than a day.')
 @minValue(5)
-param lagMinutes int = 1560
+param lagMinutes int
 
 @description('Seconds that a launch may wait before it is an alert.')
 @minValue(60)
-param launchSeconds int = 900
+param launchSeconds int
 
 @description('Whether the rules are evaluated.')
 param enabled bool = true
