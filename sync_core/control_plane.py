@@ -74,7 +74,7 @@ class ControlPlane:
 
     def reconcile(self) -> list[RunRecord]:
         """Find what was left behind."""
-        return reconcile(self.store, self.folder, self.launcher, self.queue, self.pipelines, self.paused(), self.now())
+        return reconcile(self._stage(), self.queue, self.paused(), self.now())
 
     def watch(self) -> int:
         """Look for what is wrong though nothing failed."""
