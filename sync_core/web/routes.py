@@ -172,22 +172,26 @@ class Routes:
         if not isinstance(reason, str) or not reason.strip() or len(reason) > 500:
             raise ConfigError("call.wrong", "The reason is missing.", 'Send {"reason": "why"}; others will read it.')
         who, connection = caller.name, what == "connections"
-        if verb == "pause":
-            self._plane.pause(name, who, reason, connection=connection)
-        elif verb == "resume":
-            self._plane.resume(name, who, reason, connection=connection)
-        elif connection:
-            raise _Refused(404, "http.path", "A connection can be paused and resumed.")
-        elif verb == "watermark":
-            return self._set_watermark(name, said, who, reason)
-        elif verb == "cancel":
-            run = self._plane.cancel(name, who, reason)
-            return Answer(200, {"pipeline_id": name, "run_key": run.run_key, "state": run.state.value})
-        else:
-            run_key = said.get("run_key")
-            asked = self._plane.retry(name, run_key if isinstance(run_key, str) else None, who, reason)
-            return Answer(202, {"pipeline_id": name, "request_id": asked.request_id, "run_key": asked.run_key})
-        return Answer(200, {"name": name, "done": verb})
+        match verb:
+            case "pause":
+                self._plane.pause(name, who, reason, connection=connection)
+                return Answer(200, {"name": name, "done": verb})
+            case "resume":
+                self._plane.resume(name, who, reason, connection=connection)
+                return Answer(200, {"name": name, "done": verb})
+            case _ if connection:
+                raise _Refused(404, "http.path", "A connection can be paused and resumed.")
+            case "watermark":
+                return self._set_watermark(name, said, who, reason)
+            case "cancel":
+                run = self._plane.cancel(name, who, reason)
+                return Answer(200, {"pipeline_id": name, "run_key": run.run_key, "state": run.state.value})
+            case _:
+                return self._retry(name, said.get("run_key"), who, reason)
+
+    def _retry(self, name: str, run_key: object, who: str, reason: str) -> Answer:
+        asked = self._plane.retry(name, run_key if isinstance(run_key, str) else None, who, reason)
+        return Answer(202, {"pipeline_id": name, "request_id": asked.request_id, "run_key": asked.run_key})
 
     def _set_watermark(self, name: str, said: Mapping[str, Any], who: str, reason: str) -> Answer:
         value, adopt = said.get("value", False), said.get("adopt", False)
