@@ -24,6 +24,9 @@ LOG = logging.getLogger("uds.control")
 LARGEST_BODY = 262_144
 """Bytes. A request names pipelines; it does not carry data."""
 
+UNTOLD = "The call could not be carried out; the log of the control plane says more."
+"""Instead of an error's own words, where nobody has signed in."""
+
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 
 
@@ -86,12 +89,8 @@ class Routes:
             return self._route(request)
         except _Refused as refused:
             return _error(refused.status, refused.code, refused.message, refused.remedy)
-        except ConfigError as error:
-            return _error(404 if error.code in _ABSENT else 400, error.code, error.message, error.remedy)
-        except RetryableError as error:
-            return _error(503, error.code, error.message, error.remedy or "Ask again in a while.")
         except SyncError as error:
-            return _error(500, error.code, error.message, error.remedy)
+            return _failure(error, error.message)
 
     def _route(self, request: Request) -> Answer:
         allowed: list[str] = []
@@ -113,7 +112,10 @@ class Routes:
         )
 
     def _open(self, door: Door, role: Role | None, request: Request, names: tuple[str, ...]) -> Answer:
-        """Let in who may, and log who did what and who was refused."""
+        """Let in who may, and log who did what and who was refused.
+
+        A door that is open to everybody does not repeat what the store or a vault says: it names them.
+        """
         try:
             if request.method == "POST" and role is not None:
                 _require_json(request)
@@ -123,6 +125,11 @@ class Routes:
             if refused.status in (401, 403):
                 LOG.warning("%s %s refused with %d: %s", request.method, request.path, refused.status, refused.message)
             raise
+        except SyncError as error:
+            if role is not None or isinstance(error, ConfigError):
+                raise
+            LOG.warning("%s %s failed with %s: %s", request.method, request.path, error.code, error)
+            return _failure(error, UNTOLD)
         if role not in (None, Role.READ):
             LOG.info("%s %s by %s: %d", request.method, request.path, caller.name, answer.status)
         return answer
@@ -281,6 +288,14 @@ class _Refused(Exception):
     def __init__(self, status: int, code: str, message: str, remedy: str = "") -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.remedy = status, code, message, remedy
+
+
+def _failure(error: SyncError, message: str) -> Answer:
+    if isinstance(error, ConfigError):
+        return _error(404 if error.code in _ABSENT else 400, error.code, message, error.remedy)
+    if isinstance(error, RetryableError):
+        return _error(503, error.code, message, error.remedy or "Ask again in a while.")
+    return _error(500, error.code, message, error.remedy)
 
 
 def _error(status: int, code: str, message: str, remedy: str) -> Answer:
