@@ -149,12 +149,11 @@ class ControlPlane:
         else:
             operate.pause_pipeline(self.store, self.one(name), who, reason, self.now())
 
-    def resume(self, name: str, who: str, reason: str, *, connection: bool = False) -> None:
-        """Go on."""
+    def resume(self, name: str, who: str, reason: str, *, connection: bool = False) -> bool:
+        """Go on. Returns whether it was paused by hand."""
         if connection:
-            operate.resume_connection(self.store, self._connection(name), who, reason, self.now())
-        else:
-            operate.resume_pipeline(self.store, self.one(name), who, reason, self.now())
+            return operate.resume_connection(self.store, self._connection(name), who, reason, self.now())
+        return operate.resume_pipeline(self.store, self.one(name), who, reason, self.now())
 
     def change_watermark(
         self, pipeline_id: str, value: str | None, who: str, reason: str, *, adopt: bool = False
