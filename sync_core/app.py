@@ -24,9 +24,11 @@ from sync_core.by_hand import App
 from sync_core.catalog import Catalog
 from sync_core.catalog.compiled import read_catalog
 from sync_core.control_plane import ControlPlane
+from sync_core.domain.connection import SecretReference
 from sync_core.domain.errors import ConfigError
 from sync_core.domain.run import AuditPlace
-from sync_core.ports import AlertSink, Secrets
+from sync_core.ports import Launcher, Queue, RunFolder, Secrets, StateStore
+from sync_core.retention import Retention
 from sync_core.settings import AzureSettings, Settings, read_azure_settings
 from sync_core.telemetry import NoTelemetry, Telemetry
 from sync_core.telemetry_doors import observe
@@ -75,20 +77,15 @@ def build_service(settings: Settings, catalog: Catalog, telemetry: Telemetry | N
     `telemetry` None: what the environment variables ask for.
     """
     folder = settings.state / "runs"
-    store = SqliteStore(settings.state)
     launcher = WarmLauncher(folder, settings.warm_engine)
     found = EnvironmentSecrets(os.environ)
-    plane = ControlPlane(
-        store=store,
+    plane = _control_plane(
+        catalog,
+        found,
+        store=SqliteStore(settings.state),
         queue=SqliteQueue(settings.state),
         folder=LocalRunFolder(folder),
         launcher=launcher,
-        sink=_sink(found),
-        pipelines=catalog.pipelines,
-        connections=catalog.connections,
-        channels=catalog.channels,
-        select=catalog.select,
-        now=now,
         retention=settings.retention,
         audit=AuditPlace(path=str((settings.state / "audit").absolute())),
     )
@@ -121,10 +118,9 @@ def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Serv
     config = settings.config if settings.config.exists() else APPLICATION / settings.config
     catalog = read_catalog(config, settings.environment, os.environ)
     credential = DefaultAzureCredential(managed_identity_client_id=settings.client_id)
-    local = "=" in settings.service_bus
     queue = (
         ServiceBusQueue.for_local_server(settings.service_bus)
-        if local
+        if "=" in settings.service_bus
         else ServiceBusQueue.for_namespace(settings.service_bus, credential)
     )
     workspace = DatabricksWorkspace(
@@ -135,21 +131,16 @@ def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Serv
     vaults = KeyVaultSecrets(settings.vaults, credential, now)
     found = secrets or vaults
     store = TableStore(open_table_service(settings.tables, credential))
-    plane = ControlPlane(
+    plane = _control_plane(
+        catalog,
+        found,
         store=store,
         queue=queue,
         folder=VolumeRunFolder(workspace, settings.run_folder),
         launcher=DatabricksLauncher(workspace, settings.jobs),
-        sink=_sink(found),
-        pipelines=catalog.pipelines,
-        connections=catalog.connections,
-        channels=catalog.channels,
-        select=catalog.select,
-        now=now,
         retention=settings.retention,
         audit=settings.audit,
     )
-
     sending = read_telemetry_settings(os.environ, settings.environment)
     telemetry = open_telemetry(sending)
     plane = _observed(plane, telemetry, sending, found, settings.databricks)
@@ -161,14 +152,44 @@ def build_azure(settings: AzureSettings, secrets: Secrets | None = None) -> Serv
         vaults.close()
         credential.close()
 
-    def login(anew: bool) -> tuple[str, str] | None:
-        if settings.webhook is None:
-            return None
-        read = found.renew if anew else found.get
-        name, _, password = read(settings.webhook).strip().partition(":")
-        return name, password
+    return Service(plane, lambda: None, close, lambda anew: _webhook_login(settings.webhook, found, anew))
 
-    return Service(plane, lambda: None, close, login)
+
+def _control_plane(
+    catalog: Catalog,
+    secrets: Secrets,
+    *,
+    store: StateStore,
+    queue: Queue,
+    folder: RunFolder,
+    launcher: Launcher,
+    retention: Retention,
+    audit: AuditPlace | None,
+) -> ControlPlane:
+    """What the configuration says, on whichever ports."""
+    webhook = WebhookSink(secrets, "universal-data-sync", now)
+    return ControlPlane(
+        store=store,
+        queue=queue,
+        folder=folder,
+        launcher=launcher,
+        sink=ChannelSink({"webhook": webhook, "apprise": AppriseSink(secrets)}),
+        pipelines=catalog.pipelines,
+        connections=catalog.connections,
+        channels=catalog.channels,
+        select=catalog.select,
+        now=now,
+        retention=retention,
+        audit=audit,
+    )
+
+
+def _webhook_login(webhook: SecretReference | None, secrets: Secrets, anew: bool) -> tuple[str, str] | None:
+    if webhook is None:
+        return None
+    read = secrets.renew if anew else secrets.get
+    name, _, password = read(webhook).strip().partition(":")
+    return name, password
 
 
 @cache
@@ -215,8 +236,3 @@ def _not_installed(what: str, error: ImportError) -> ConfigError:
         f"{what} asked for, but the package {error.name} is not installed.",
         "Install universal-data-sync[telemetry], or take the setting away.",
     )
-
-
-def _sink(secrets: Secrets) -> AlertSink:
-    webhook = WebhookSink(secrets, "universal-data-sync", now)
-    return ChannelSink({"webhook": webhook, "apprise": AppriseSink(secrets)})

@@ -74,7 +74,7 @@ class ControlPlane:
 
     def reconcile(self) -> list[RunRecord]:
         """Find what was left behind."""
-        return reconcile(self.store, self.folder, self.launcher, self.queue, self.pipelines, self.paused(), self.now())
+        return reconcile(self._stage(), self.queue, self.paused(), self.now())
 
     def watch(self) -> int:
         """Look for what is wrong though nothing failed."""
@@ -149,12 +149,11 @@ class ControlPlane:
         else:
             operate.pause_pipeline(self.store, self.one(name), who, reason, self.now())
 
-    def resume(self, name: str, who: str, reason: str, *, connection: bool = False) -> None:
-        """Go on."""
+    def resume(self, name: str, who: str, reason: str, *, connection: bool = False) -> bool:
+        """Go on. Returns whether it was paused by hand."""
         if connection:
-            operate.resume_connection(self.store, self._connection(name), who, reason, self.now())
-        else:
-            operate.resume_pipeline(self.store, self.one(name), who, reason, self.now())
+            return operate.resume_connection(self.store, self._connection(name), who, reason, self.now())
+        return operate.resume_pipeline(self.store, self.one(name), who, reason, self.now())
 
     def change_watermark(
         self, pipeline_id: str, value: str | None, who: str, reason: str, *, adopt: bool = False

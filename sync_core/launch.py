@@ -29,7 +29,7 @@ from sync_core.update import TRIES, update
 
 @dataclass(frozen=True)
 class Stage:
-    """Where batches are launched, and what they may be made of."""
+    """Where batches are launched and looked up, and what they may be made of."""
 
     store: StateStore
     folder: RunFolder

@@ -79,9 +79,17 @@ def pause_pipeline(store: StateStore, pipeline_id: str, who: str, reason: str, n
     )
 
 
-def resume_pipeline(store: StateStore, pipeline_id: str, who: str, reason: str, now: datetime) -> None:
-    """What is due or was asked for meanwhile begins with the next tick."""
-    _record(store, pipeline_id, Operation(now, who, reason, "resume"), lambda one: replace(one, paused=None))
+def resume_pipeline(store: StateStore, pipeline_id: str, who: str, reason: str, now: datetime) -> bool:
+    """What is due or was asked for meanwhile begins with the next tick. Returns whether it was paused by hand."""
+    was_paused = False
+
+    def lift(record: PipelineRecord) -> PipelineRecord:
+        nonlocal was_paused
+        was_paused = record.paused is not None
+        return replace(record, paused=None)
+
+    _record(store, pipeline_id, Operation(now, who, reason, "resume"), lift)
+    return was_paused
 
 
 def pause_connection(store: StateStore, name: str, who: str, reason: str, now: datetime) -> None:
@@ -89,9 +97,9 @@ def pause_connection(store: StateStore, name: str, who: str, reason: str, now: d
     _record_connection(store, name, Operation(now, who, reason, "pause"), Pause(now, who, reason))
 
 
-def resume_connection(store: StateStore, name: str, who: str, reason: str, now: datetime) -> None:
-    """Its pipelines go on with the next tick."""
-    _record_connection(store, name, Operation(now, who, reason, "resume"), None)
+def resume_connection(store: StateStore, name: str, who: str, reason: str, now: datetime) -> bool:
+    """Its pipelines go on with the next tick. Returns whether it was paused."""
+    return _record_connection(store, name, Operation(now, who, reason, "resume"), None) is not None
 
 
 def cancel(
@@ -152,7 +160,8 @@ def _record(
     update(store, pipeline_id, lambda record: (change(record), (operation,)))
 
 
-def _record_connection(store: StateStore, name: str, operation: Operation, paused: Pause | None) -> None:
+def _record_connection(store: StateStore, name: str, operation: Operation, paused: Pause | None) -> Pause | None:
+    """Returns the pause that was there before."""
     for _ in range(TRIES):
         stored = store.load_connection(name)
         operations = (operation, *stored.record.operations)[:KEPT_OPERATIONS]
@@ -160,5 +169,5 @@ def _record_connection(store: StateStore, name: str, operation: Operation, pause
             store.save_connection(stored, replace(stored.record, paused=paused, operations=operations))
         except Conflict:
             continue
-        return
+        return stored.record.paused
     raise Conflict(name)

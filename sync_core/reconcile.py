@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from sync_core.batches import Batch, send_batch
@@ -11,9 +11,9 @@ from sync_core.complete import complete_run, fail_by_ending
 from sync_core.domain.errors import SyncError
 from sync_core.domain.pipeline import Pipeline
 from sync_core.domain.run import RunError, RunRecord, RunState
-from sync_core.launch import minute_of
+from sync_core.launch import Stage, minute_of
 from sync_core.outbox import flush_outbox
-from sync_core.ports import Launcher, LaunchStatus, Queue, RunFolder, StateStore
+from sync_core.ports import LaunchStatus, Queue, StateStore
 
 UNHEARD = timedelta(minutes=2)
 """A begun run is sent again, and a launch looked up, after this long."""
@@ -22,15 +22,7 @@ GRACE = timedelta(minutes=5)
 """How long a run that was asked to stop at its timeout may take, before its whole launch is cancelled."""
 
 
-def reconcile(
-    store: StateStore,
-    folder: RunFolder,
-    launcher: Launcher,
-    queue: Queue,
-    pipelines: Mapping[str, Pipeline],
-    paused: frozenset[str],
-    now: datetime,
-) -> list[RunRecord]:
+def reconcile(stage: Stage, queue: Queue, paused: frozenset[str], now: datetime) -> list[RunRecord]:
     """Every open run is where it should be, or is brought there. Returns the runs that were closed.
 
     One launch that cannot be looked up, or one message that cannot be sent, keeps no other from its due: the first such
@@ -39,7 +31,7 @@ def reconcile(
     waiting: list[RunRecord] = []
     launched: list[RunRecord] = []
     troubles: list[SyncError] = []
-    for run in open_runs(store, queue, sorted({*store.pipelines(), *pipelines}), troubles):
+    for run in open_runs(stage.store, queue, sorted({*stage.store.pipelines(), *stage.pipelines}), troubles):
         if run.state is RunState.LAUNCHED:
             launched.append(run)
         elif run.pipeline_id not in paused and now >= (run.not_before or run.created_at + UNHEARD):
@@ -52,7 +44,7 @@ def reconcile(
     closed: list[RunRecord] = []
     for launch_id, runs in _by_launch(launched).items():
         try:
-            closed += _look_up(store, folder, launcher, queue, pipelines, launch_id, runs, now)
+            closed += _look_up(stage, queue, launch_id, runs, now)
         except SyncError as error:
             troubles.append(error)
     if troubles:
@@ -91,53 +83,37 @@ def _by_launch(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     return launches
 
 
-def _look_up(
-    store: StateStore,
-    folder: RunFolder,
-    launcher: Launcher,
-    queue: Queue,
-    pipelines: Mapping[str, Pipeline],
-    launch_id: str,
-    runs: Sequence[RunRecord],
-    now: datetime,
-) -> list[RunRecord]:
-    state = launcher.state(launch_id)
+def _look_up(stage: Stage, queue: Queue, launch_id: str, runs: Sequence[RunRecord], now: datetime) -> list[RunRecord]:
+    state = stage.launcher.state(launch_id)
     if state.status is LaunchStatus.RUNNING:
-        _stop_overdue(folder, launcher, pipelines, launch_id, runs, now)
-        # A run of a batch may be done long before its neighbours.
+        _stop_overdue(stage, launch_id, runs, now)
     closed: list[RunRecord] = []
+    # While the launch runs too: a run of a batch may be done long before its neighbours.
     for run in runs:
-        policy = pipelines.get(run.pipeline_id)
-        found = complete_run(store, folder, run, policy, now)
+        policy = stage.pipelines.get(run.pipeline_id)
+        found = complete_run(stage.store, stage.folder, run, policy, now)
         if found is not None and found.state.is_open and state.status is not LaunchStatus.RUNNING:
             overdue = _deadline(run, policy)
             if overdue is not None and now >= overdue:
-                found = fail(store, run.pipeline_id, run.run_key, timed_out(run, policy), now, policy)
+                found = fail(stage.store, run.pipeline_id, run.run_key, timed_out(run, policy), now, policy)
             elif state.status is LaunchStatus.ENDED or now >= (run.launched_at or run.created_at) + UNHEARD:
-                found = fail_by_ending(store, found, state, policy, now)
-        flush_outbox(store, queue, store.load(run.pipeline_id).record)
+                found = fail_by_ending(stage.store, found, state, policy, now)
+        flush_outbox(stage.store, queue, stage.store.load(run.pipeline_id).record)
         if found is not None and not found.state.is_open:
             closed.append(found)
     return closed
 
 
-def _stop_overdue(
-    folder: RunFolder,
-    launcher: Launcher,
-    pipelines: Mapping[str, Pipeline],
-    launch_id: str,
-    runs: Sequence[RunRecord],
-    now: datetime,
-) -> None:
+def _stop_overdue(stage: Stage, launch_id: str, runs: Sequence[RunRecord], now: datetime) -> None:
     """The engine stops a run at its timeout by itself. One that it could not is asked to, then cancelled with its batch."""
     for run in runs:
-        deadline = _deadline(run, pipelines.get(run.pipeline_id))
+        deadline = _deadline(run, stage.pipelines.get(run.pipeline_id))
         if deadline is None or now < deadline:
             continue
         if now >= deadline + GRACE:
-            launcher.cancel(launch_id)
+            stage.launcher.cancel(launch_id)
             return
-        folder.ask_to_stop(run.batch_id, run.run_key)
+        stage.folder.ask_to_stop(run.batch_id, run.run_key)
 
 
 def _deadline(run: RunRecord, policy: Pipeline | None) -> datetime | None:

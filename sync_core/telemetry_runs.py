@@ -66,7 +66,7 @@ def step_of(before: PipelineRecord, run: RunRecord) -> Step | None:
     if run.state is RunState.BEGUN:
         return None if was_open else Step.BEGUN
     if run.state is RunState.LAUNCHED:
-        return Step.LAUNCHED if run.heartbeat is None else None
+        return Step.LAUNCHED
     return Step.CLOSED if was_open else Step.LATE
 
 

@@ -15,6 +15,7 @@ from spark_entry.local_session import build_session
 from sync_core.demo.servers import H2_PACKAGE, H2Server, PostgresServer
 from tests.support.azurite import Azurite
 from tests.support.databricks_api import DatabricksApi
+from tests.support.receiver import Receiver
 from tests.support.service_bus import ServiceBusBroker
 from tests.support.world import World, watch_events
 
@@ -70,6 +71,12 @@ def world(spark: SparkSession, postgres: PostgresServer, tmp_path: Path) -> Gene
         opened = World(spark, postgres, tmp_path, events)
         yield opened
         opened.sql(f"DROP SCHEMA {opened.source} CASCADE", f"DROP SCHEMA {opened.target} CASCADE")
+
+
+@pytest.fixture
+def receiver() -> Generator[Receiver]:
+    with Receiver() as running:
+        yield running
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ class DatabricksWorkspace:
     ) -> None:
         if (credential is None) == (token is None):
             raise ValueError("A workspace needs either a credential or a token.")
-        _check(host)
+        _check(host, with_token=token is not None)
         self.host = host
         self._credential = credential
         self._token = token
@@ -100,13 +100,20 @@ class DatabricksWorkspace:
             ) from error
 
 
-def _check(host: str) -> None:
-    """Refuse what is no address, and one that a token would travel to in the clear."""
+def _check(host: str, *, with_token: bool) -> None:
+    """Refuse what is no address, one that a token would travel to in the clear, and a local server's token elsewhere."""
     address = urlsplit(host)
+    is_local = address.hostname in ("127.0.0.1", "localhost", "::1")
     if not address.hostname or address.scheme not in ("https", "http"):
         problem = "is not an address"
-    elif address.scheme == "http" and address.hostname not in ("127.0.0.1", "localhost"):
+    elif address.scheme == "http" and not is_local:
         problem = "is not reached over https"
+    elif with_token and not is_local:
+        raise PermanentError(
+            "databricks.settings",
+            f"The Databricks workspace {host} is not on this machine, and a token is given for it.",
+            "Take UDS_DATABRICKS_LOCAL_TOKEN away, which is for servers on this machine alone: the identity signs in.",
+        )
     else:
         return
     raise PermanentError(

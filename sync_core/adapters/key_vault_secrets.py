@@ -97,8 +97,9 @@ class KeyVaultSecrets:
         if client is None:
             raise PermanentError(
                 "secrets.scope",
-                f"Secret {_name(reference)}: no vault is known for the scope {reference.scope}.",
-                f"Name its vault, or use one of: {', '.join(sorted(self._clients)) or 'none is known'}.",
+                f"Secret {_name(reference)}: no vault is known for the scope {reference.scope}, "
+                f"only for: {', '.join(sorted(self._clients)) or 'none'}.",
+                "Name its vault, or use a scope that has one.",
             )
         key = _KEY.fullmatch(reference.key)
         if key is None:

@@ -125,28 +125,28 @@ def check_order(pipelines: Sequence[Node], is_complete: bool) -> list[Fault]:
     has_all = is_complete and all(node.text_of("pipeline_id") for node in pipelines)
     faults: list[Fault] = []
     edges: dict[str, list[tuple[str, Node]]] = {}
-    for name, node in names.items():
-        after = node.get("schedule", "after")
-        for item in after.items if after else ():
-            other = item.text
-            if not other:
-                continue
-            if other == name:
-                remedy = "take it out"
-                if item.is_default:
-                    remedy = f"give {name} a schedule of its own, or take it out"
-                faults.append(item.fault(f"{shown_key(name)} would run after itself", remedy))
-            elif other in names:
-                edges.setdefault(name, []).append((other, item))
-            elif has_all and not is_pattern(other):
-                faults.append(
-                    item.fault(f"there is no pipeline {_shown(item)}", suggest(other, list(names), "pipeline"))
-                )
+    for name, other, item in _followed(names):
+        if other == name:
+            own = f"give {name} a schedule of its own, or " if item.is_default else ""
+            faults.append(item.fault(f"{shown_key(name)} would run after itself", f"{own}take it out"))
+        elif other in names:
+            edges.setdefault(name, []).append((other, item))
+        elif has_all and not is_pattern(other):
+            faults.append(item.fault(f"there is no pipeline {_shown(item)}", suggest(other, list(names), "pipeline")))
     for circle, place in _circles(edges):
         told = circle if len(circle) <= _SHOWN else [*circle[: _SHOWN - 1], "…"]
         way = " → ".join([*told, circle[0]])
         faults.append(place.fault(f"the pipelines wait for each other: {way}", "take one of them out of its after"))
     return faults
+
+
+def _followed(pipelines: Mapping[str, Node]) -> Iterator[tuple[str, str, Node]]:
+    """Each pipeline with each name in its `after`, and the place of that name."""
+    for name, node in pipelines.items():
+        after = node.get("schedule", "after")
+        for item in after.items if after else ():
+            if item.text:
+                yield name, item.text, item
 
 
 def _circles(edges: Mapping[str, list[tuple[str, Node]]]) -> Iterator[tuple[list[str], Node]]:

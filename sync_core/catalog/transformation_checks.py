@@ -46,23 +46,29 @@ def check_transformations(node: Node) -> list[Fault]:
     steps = node.get("transformations")
     renamed = False
     for step in steps.items if steps else ():
-        kind = step.text_of("type")
-        if kind == "rename":
-            faults.extend(_check_rename(step, watched, renamed))
-            renamed = True
-        elif kind == "select":
-            faults.extend(_check_select(step, watched, renamed))
-        elif kind == "drop":
-            faults.extend(_touched(_texts(step.get("columns")), watched, "drops", "leave it in"))
-        elif kind == "cast":
-            columns = step.get("columns")
-            names = [(name, value) for name, value in (columns.mapping.items() if columns else ())]
-            faults.extend(_touched(names, watched, "changes the type of", "cast a copy: derive a column from it"))
-        elif kind == "derive":
-            faults.extend(
-                _touched(_texts(step.get("column")), watched, "replaces", "give the derived column another name")
-            )
+        faults.extend(_check_step(step, watched, renamed))
+        renamed = renamed or step.text_of("type") == "rename"
     return faults
+
+
+def _check_step(step: Node, watched: list[Watched], renamed: bool) -> list[Fault]:
+    """One step's faults. A rename gives the watched columns their new names; `renamed` when one came before."""
+    match step.text_of("type"):
+        case "rename":
+            return _check_rename(step, watched, renamed)
+        case "select":
+            return _check_select(step, watched, renamed)
+        case "drop":
+            return _touched(_texts(step.get("columns")), watched, "drops", "leave it in")
+        case "cast":
+            columns = step.get("columns")
+            names = list(columns.mapping.items()) if columns else []
+            return _touched(names, watched, "changes the type of", "cast a copy: derive a column from it")
+        case "derive":
+            remedy = "give the derived column another name"
+            return _touched(_texts(step.get("column")), watched, "replaces", remedy)
+        case _:
+            return []
 
 
 def _watched(node: Node) -> list[Watched]:

@@ -30,7 +30,8 @@ def pause(common: Common, name: Name, reason: Reason, connection: ConnectionOpti
 def resume(common: Common, name: Name, reason: Reason, connection: ConnectionOption = False) -> None:
     """Go on after a pause. What became due or was asked for meanwhile begins."""
     plane = _plane(common)
-    _do(lambda: plane.resume(name, who(), _said(reason), connection=connection), name, "resumed", common)
+    was_paused = plane.resume(name, who(), _said(reason), connection=connection)
+    _tell(name, "resumed" if was_paused else "was not paused by hand", common)
 
 
 @takes_common
@@ -90,6 +91,10 @@ def _plane(common: Common) -> ControlPlane:
 
 def _do(act: Callable[[], object], name: str, done: str, common: Common) -> None:
     act()
+    _tell(name, done, common)
+
+
+def _tell(name: str, done: str, common: Common) -> None:
     if common.as_json:
         print_json({"name": name, "done": done})
     else:

@@ -129,11 +129,12 @@ def advance(
 
     for condition, finding in findings.items():
         episode = still.get(condition)
+        if finding is None and episode is not None:
+            del still[condition]
+            tell(replace(episode, closed_at=now), Phase.RECOVERED, f"It is over: {episode.message}", "")
         if finding is None:
-            if episode is not None:
-                del still[condition]
-                tell(replace(episode, closed_at=now), Phase.RECOVERED, f"It is over: {episode.message}", "")
-        elif condition.is_event:
+            continue
+        if condition.is_event:
             opened = _digest(pipeline_id, condition.value, finding.subject)
             tell(
                 Episode(pipeline_id, condition, opened, finding.message, now, now, closed_at=now),

@@ -248,8 +248,8 @@ class RunRecord:
     """A run as the store keeps it (R2).
 
     `occasion` is what made it: its slot, its request's id, or the successes it comes after. `not_before` is the end
-    of the pause before a retry, `heartbeat` when its launch was last looked at. `trace` is the `traceparent` of its batch
-    or of its first attempt, `caller` that of whoever asked for it. `requested_by` names who asked, empty for a schedule.
+    of the pause before a retry. `trace` is the `traceparent` of its batch or of its first attempt, `caller` that of
+    whoever asked for it. `requested_by` names who asked, empty for a schedule.
     """
 
     run_key: str
@@ -264,7 +264,6 @@ class RunRecord:
     range: Range | None = None
     launch_id: str | None = None
     launched_at: datetime | None = None
-    heartbeat: datetime | None = None
     slot: datetime | None = None
     not_before: datetime | None = None
     closed_at: datetime | None = None

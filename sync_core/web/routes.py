@@ -24,6 +24,9 @@ LOG = logging.getLogger("uds.control")
 LARGEST_BODY = 262_144
 """Bytes. A request names pipelines; it does not carry data."""
 
+UNTOLD = "The call could not be carried out; the log of the control plane says more."
+"""Instead of an error's own words, where nobody has signed in."""
+
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 
 
@@ -86,12 +89,8 @@ class Routes:
             return self._route(request)
         except _Refused as refused:
             return _error(refused.status, refused.code, refused.message, refused.remedy)
-        except ConfigError as error:
-            return _error(404 if error.code in _ABSENT else 400, error.code, error.message, error.remedy)
-        except RetryableError as error:
-            return _error(503, error.code, error.message, error.remedy or "Ask again in a while.")
         except SyncError as error:
-            return _error(500, error.code, error.message, error.remedy)
+            return _failure(error, error.message)
 
     def _route(self, request: Request) -> Answer:
         allowed: list[str] = []
@@ -113,7 +112,10 @@ class Routes:
         )
 
     def _open(self, door: Door, role: Role | None, request: Request, names: tuple[str, ...]) -> Answer:
-        """Let in who may, and log who did what and who was refused."""
+        """Let in who may, and log who did what and who was refused.
+
+        A door that is open to everybody does not repeat what the store or a vault says: it names them.
+        """
         try:
             if request.method == "POST" and role is not None:
                 _require_json(request)
@@ -123,6 +125,11 @@ class Routes:
             if refused.status in (401, 403):
                 LOG.warning("%s %s refused with %d: %s", request.method, request.path, refused.status, refused.message)
             raise
+        except SyncError as error:
+            if role is not None or isinstance(error, ConfigError):
+                raise
+            LOG.warning("%s %s failed with %s: %s", request.method, request.path, error.code, error)
+            return _failure(error, UNTOLD)
         if role not in (None, Role.READ):
             LOG.info("%s %s by %s: %d", request.method, request.path, caller.name, answer.status)
         return answer
@@ -172,22 +179,26 @@ class Routes:
         if not isinstance(reason, str) or not reason.strip() or len(reason) > 500:
             raise ConfigError("call.wrong", "The reason is missing.", 'Send {"reason": "why"}; others will read it.')
         who, connection = caller.name, what == "connections"
-        if verb == "pause":
-            self._plane.pause(name, who, reason, connection=connection)
-        elif verb == "resume":
-            self._plane.resume(name, who, reason, connection=connection)
-        elif connection:
-            raise _Refused(404, "http.path", "A connection can be paused and resumed.")
-        elif verb == "watermark":
-            return self._set_watermark(name, said, who, reason)
-        elif verb == "cancel":
-            run = self._plane.cancel(name, who, reason)
-            return Answer(200, {"pipeline_id": name, "run_key": run.run_key, "state": run.state.value})
-        else:
-            run_key = said.get("run_key")
-            asked = self._plane.retry(name, run_key if isinstance(run_key, str) else None, who, reason)
-            return Answer(202, {"pipeline_id": name, "request_id": asked.request_id, "run_key": asked.run_key})
-        return Answer(200, {"name": name, "done": verb})
+        match verb:
+            case "pause":
+                self._plane.pause(name, who, reason, connection=connection)
+                return Answer(200, {"name": name, "done": verb})
+            case "resume":
+                self._plane.resume(name, who, reason, connection=connection)
+                return Answer(200, {"name": name, "done": verb})
+            case _ if connection:
+                raise _Refused(404, "http.path", "A connection can be paused and resumed.")
+            case "watermark":
+                return self._set_watermark(name, said, who, reason)
+            case "cancel":
+                run = self._plane.cancel(name, who, reason)
+                return Answer(200, {"pipeline_id": name, "run_key": run.run_key, "state": run.state.value})
+            case _:
+                return self._retry(name, said.get("run_key"), who, reason)
+
+    def _retry(self, name: str, run_key: object, who: str, reason: str) -> Answer:
+        asked = self._plane.retry(name, run_key if isinstance(run_key, str) else None, who, reason)
+        return Answer(202, {"pipeline_id": name, "request_id": asked.request_id, "run_key": asked.run_key})
 
     def _set_watermark(self, name: str, said: Mapping[str, Any], who: str, reason: str) -> Answer:
         value, adopt = said.get("value", False), said.get("adopt", False)
@@ -277,6 +288,14 @@ class _Refused(Exception):
     def __init__(self, status: int, code: str, message: str, remedy: str = "") -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.remedy = status, code, message, remedy
+
+
+def _failure(error: SyncError, message: str) -> Answer:
+    if isinstance(error, ConfigError):
+        return _error(404 if error.code in _ABSENT else 400, error.code, message, error.remedy)
+    if isinstance(error, RetryableError):
+        return _error(503, error.code, message, error.remedy or "Ask again in a while.")
+    return _error(500, error.code, message, error.remedy)
 
 
 def _error(status: int, code: str, message: str, remedy: str) -> Answer:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import ssl
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 
 import pytest
 
@@ -16,37 +14,8 @@ from sync_core.adapters.webhook_sink import WebhookSink
 from sync_core.domain.connection import Channel
 from sync_core.domain.errors import PermanentError, RetryableError, SyncError
 from sync_core.ports import AlertSink
-from tests.support.alerts import KEY, REFERENCE, notice, now, secrets
+from tests.support.alerts import HIDDEN, KEY, REFERENCE, notice, secrets
 from tests.support.receiver import Answer, Receiver
-
-SOURCE = "/universal-data-sync/test"
-HIDDEN = "hidden-2b7e1516"
-"""Stands in each address where a secret could stand; nobody may ever read it."""
-
-
-@pytest.fixture
-def receiver() -> Generator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
-def open_webhook() -> Generator[Callable[..., WebhookSink]]:
-    opened: list[WebhookSink] = []
-
-    def make(
-        secret: str = KEY,
-        answer_seconds: float = 10.0,
-        trusted: ssl.SSLContext | None = None,
-        clock: Callable[[], datetime] = now,
-    ) -> WebhookSink:
-        opened.append(WebhookSink(secrets(secret), SOURCE, clock, answer_seconds, trusted))
-        return opened[-1]
-
-    yield make
-    for sink in opened:
-        sink.close()
-
 
 Pair = tuple[AlertSink, Channel]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 
 import pytest
 
@@ -13,18 +12,8 @@ from sync_core.domain.alert import Condition, Notice, Phase
 from sync_core.domain.connection import Channel
 from sync_core.domain.errors import PermanentError, RetryableError
 from sync_core.ports import AlertSink
-from tests.support.alerts import REFERENCE, notice, secrets
+from tests.support.alerts import HIDDEN, REFERENCE, notice, secrets
 from tests.support.receiver import Answer, Receiver
-
-HIDDEN = "hidden-2b7e1516"
-"""Stands in each address where a secret could stand; nobody may ever read it."""
-
-
-@pytest.fixture
-def receiver() -> Generator[Receiver]:
-    with Receiver() as running:
-        yield running
-
 
 Pair = tuple[AlertSink, Channel]
 

@@ -79,6 +79,28 @@ def test_a_workspace_whose_address_is_wrong(host: str) -> None:
     assert "https://adb-" in error.remedy
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://adb-1.azuredatabricks.net",
+        "https://localhost.example.net",
+        "https://127.0.0.1@example.net",
+        "https://10.0.0.4",
+    ],
+)
+def test_a_token_is_for_a_server_on_this_machine(host: str) -> None:
+    error = raised(lambda: DatabricksWorkspace(host, token="a-token"))
+    assert (type(error), error.code) == (PermanentError, "databricks.settings")
+    assert "is not on this machine, and a token is given for it" in error.message
+    assert "Take UDS_DATABRICKS_LOCAL_TOKEN away" in error.remedy
+    assert "a-token" not in str(error)
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:8080", "https://localhost:8080", "http://[::1]:8080"])
+def test_a_token_opens_a_server_on_this_machine(host: str) -> None:
+    assert DatabricksWorkspace(host, token="a-token").host == host
+
+
 def test_a_workspace_needs_one_way_to_sign_in(databricks: DatabricksApi, identity: ManagedIdentityCredential) -> None:
     with pytest.raises(ValueError, match="credential or a token"):
         DatabricksWorkspace(databricks.url)

@@ -10,16 +10,19 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from sync_core.app import Service, build_service
 from sync_core.catalog import load_catalog
+from sync_core.domain.errors import PermanentError, RetryableError, SyncError
 from sync_core.messages import COMPLETIONS, REQUESTS
+from sync_core.ports import Queue, StateStore, Stored
 from sync_core.settings import Settings
 from sync_core.web.roles import admit_principal
 from sync_core.web.routes import Request, Routes
@@ -284,6 +287,54 @@ def test_two_thousand_replayed_notifications_are_one_message_a_minute(service: S
         plane.handle(COMPLETIONS, message.body)
         plane.queue.complete(message)
     assert received == ["7"] * 10
+
+
+class LostStore:
+    """A state store that is away, and says where it lies."""
+
+    def __init__(self, error: SyncError) -> None:
+        self._error = error
+
+    def load_many(self, _names: Sequence[str]) -> Iterator[Stored]:
+        raise self._error
+
+
+class LostQueue:
+    def __init__(self, error: SyncError) -> None:
+        self._error = error
+
+    def send(self, _queue: str, _body: str, _key: str) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(("kind", "status"), [(RetryableError, 503), (PermanentError, 500)])
+def test_without_a_sign_in_nothing_is_told_of_the_store_the_queue_or_the_vault(
+    service: Service, caplog: pytest.LogCaptureFixture, kind: type[SyncError], status: int
+) -> None:
+    told = "at secret-place.example.net cannot be reached."
+    error = kind("store.unavailable", f"The state store {told}", "Look at its address.")
+
+    def login(_anew: bool) -> tuple[str, str] | None:
+        raise error
+
+    hint = Request("POST", "/webhooks/databricks", headers={"authorization": "Basic eDp5"}, body=b"{}")
+    signed = {name.lower(): value for name, value in basic(PASSWORD).items()}
+    run = Request("POST", "/webhooks/databricks", headers=signed, body=b'{"run": {"run_id": 7}}')
+    lost = replace(service.plane, store=cast("StateStore", LostStore(error)), queue=cast("Queue", LostQueue(error)))
+    for routes, request in (
+        (Routes(lost, service.webhook_login, admit_principal), Request("GET", "/health")),
+        (Routes(lost, service.webhook_login, admit_principal), run),
+        (Routes(service.plane, login, admit_principal), hint),
+    ):
+        caplog.clear()
+        answer = routes.answer(request)
+        found = json.loads(answer.text)["error"]
+        assert (answer.status, found["code"], found["remedy"]) == (status, "store.unavailable", "Look at its address.")
+        assert "secret-place" not in answer.text
+        assert [told in one.getMessage() for one in caplog.records] == [True]
+    reader = {name.lower(): value for name, value in signed_in("Sync.Read").items()}
+    seen = Routes(lost, service.webhook_login, admit_principal).answer(Request("GET", "/pipelines", headers=reader))
+    assert told in seen.text
 
 
 def test_what_was_done_and_what_was_refused_is_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -18,35 +17,9 @@ from sync_core.domain.alert import Notice, Phase
 from sync_core.domain.codec import from_json
 from sync_core.domain.connection import SecretReference
 from sync_core.domain.errors import PermanentError, RetryableError
-from tests.support.alerts import AT, KEY, OLD_KEY, notice, now, secrets, webhook
+from tests.support.alerts import AT, KEY, OLD_KEY, SOURCE, notice, now, webhook
 from tests.support.receiver import Answer, Received, Receiver
 from tests.support.tls import Authority
-
-SOURCE = "/universal-data-sync/test"
-
-
-@pytest.fixture
-def receiver() -> Generator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
-def open_webhook() -> Generator[Callable[..., WebhookSink]]:
-    opened: list[WebhookSink] = []
-
-    def make(
-        secret: str = KEY,
-        answer_seconds: float = 10.0,
-        trusted: ssl.SSLContext | None = None,
-        clock: Callable[[], datetime] = now,
-    ) -> WebhookSink:
-        opened.append(WebhookSink(secrets(secret), SOURCE, clock, answer_seconds, trusted))
-        return opened[-1]
-
-    yield make
-    for sink in opened:
-        sink.close()
 
 
 def verify(key: str, received: Received) -> dict[str, object]:

@@ -16,6 +16,9 @@ from sync_core.domain.connection import Channel, SecretReference
 KEY = "whsec_" + base64.b64encode(b"a key of thirty-two bytes, yes!!").decode()
 OLD_KEY = "whsec_" + base64.b64encode(b"the key before it, also long one").decode()
 REFERENCE = SecretReference("alerts", "key")
+SOURCE = "/universal-data-sync/test"
+HIDDEN = "hidden-2b7e1516"
+"""Stands in each address where a secret could stand; nobody may ever read it."""
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 

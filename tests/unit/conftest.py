@@ -1,4 +1,4 @@
-"""One installation of the control plane, whose engine is a stand-in in this process, and what its telemetry told."""
+"""One installation of the control plane with a stand-in for its engine, what its telemetry told, and a worker of alerts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from sync_core.adapters.alert_sink import ChannelSink
+from sync_core.adapters.webhook_sink import WebhookSink
+from sync_core.domain.connection import Channel
+from tests.support.alert_worker import Worker
+from tests.support.alerts import KEY, AlertQueue, Clock, now, secrets, webhook
 from tests.support.control import Site
+from tests.support.receiver import Receiver
 from tests.support.telemetry import Recorder
 
 
@@ -24,3 +30,31 @@ def recorder() -> Generator[Recorder]:
     made = Recorder()
     yield made
     made.telemetry.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> AlertQueue:
+    return AlertQueue(tmp_path, clock)
+
+
+@pytest.fixture
+def sink() -> Generator[ChannelSink]:
+    opened = WebhookSink(secrets(KEY), "/test", now, 0.3)
+    yield ChannelSink({"webhook": opened})
+    opened.close()
+
+
+@pytest.fixture
+def channels(receiver: Receiver) -> dict[str, Channel]:
+    """Two channels of one receiver, told apart by their path."""
+    return {name: webhook(receiver.url(f"/{name}"), name) for name in ("ops", "team")}
+
+
+@pytest.fixture
+def worker(queue: AlertQueue, sink: ChannelSink, channels: dict[str, Channel], clock: Clock) -> Worker:
+    return Worker(queue, sink, channels, clock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 
 from sync_core.adapters.alert_sink import ChannelSink
-from sync_core.adapters.webhook_sink import WebhookSink
 from sync_core.alert_delivery import (
     QUEUE,
     TRIED_FOR,
@@ -22,42 +20,8 @@ from sync_core.domain.connection import Channel
 from sync_core.domain.errors import RetryableError
 from sync_core.ports import Message
 from tests.support.alert_worker import Worker, begin, ids, paths
-from tests.support.alerts import AT, KEY, AlertQueue, Clock, notice, now, secrets, webhook
+from tests.support.alerts import AT, AlertQueue, Clock, notice, webhook
 from tests.support.receiver import Answer, Receiver
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def queue(tmp_path: Path, clock: Clock) -> AlertQueue:
-    return AlertQueue(tmp_path, clock)
-
-
-@pytest.fixture
-def receiver() -> Generator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
-def sink() -> Generator[ChannelSink]:
-    opened = WebhookSink(secrets(KEY), "/test", now, 0.3)
-    yield ChannelSink({"webhook": opened})
-    opened.close()
-
-
-@pytest.fixture
-def channels(receiver: Receiver) -> dict[str, Channel]:
-    """Two channels of one receiver, told apart by their path."""
-    return {name: webhook(receiver.url(f"/{name}"), name) for name in ("ops", "team")}
-
-
-@pytest.fixture
-def worker(queue: AlertQueue, sink: ChannelSink, channels: dict[str, Channel], clock: Clock) -> Worker:
-    return Worker(queue, sink, channels, clock)
 
 
 def test_p25_killed_between_the_sink_and_the_end_of_the_message_it_is_delivered_again_with_the_same_id(

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Generator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sync_core.adapters.alert_sink import ChannelSink
-from sync_core.adapters.webhook_sink import WebhookSink
 from sync_core.alert_delivery import (
     LONGEST_PAUSE,
     QUEUE,
@@ -24,42 +21,8 @@ from sync_core.alert_delivery import (
 from sync_core.domain.alert import Condition
 from sync_core.domain.connection import Channel
 from tests.support.alert_worker import Worker, begin, ids, paths
-from tests.support.alerts import AT, KEY, AlertQueue, Clock, notice, now, secrets, webhook
+from tests.support.alerts import AT, AlertQueue, Clock, notice
 from tests.support.receiver import Answer, Receiver
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def queue(tmp_path: Path, clock: Clock) -> AlertQueue:
-    return AlertQueue(tmp_path, clock)
-
-
-@pytest.fixture
-def receiver() -> Generator[Receiver]:
-    with Receiver() as running:
-        yield running
-
-
-@pytest.fixture
-def sink() -> Generator[ChannelSink]:
-    opened = WebhookSink(secrets(KEY), "/test", now, 0.3)
-    yield ChannelSink({"webhook": opened})
-    opened.close()
-
-
-@pytest.fixture
-def channels(receiver: Receiver) -> dict[str, Channel]:
-    """Two channels of one receiver, told apart by their path."""
-    return {name: webhook(receiver.url(f"/{name}"), name) for name in ("ops", "team")}
-
-
-@pytest.fixture
-def worker(queue: AlertQueue, sink: ChannelSink, channels: dict[str, Channel], clock: Clock) -> Worker:
-    return Worker(queue, sink, channels, clock)
 
 
 def test_p25_every_channel_is_told_once(queue: AlertQueue, worker: Worker, receiver: Receiver, clock: Clock) -> None:

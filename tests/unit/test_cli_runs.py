@@ -356,6 +356,16 @@ def test_status_tells_what_is_paused_and_what_is_wrong(capsys: Capture, folder: 
     assert rows[1]["alerts"] == [{"condition": "stale", "message": "Nothing came for 3 h."}]
 
 
+@pytest.mark.parametrize("what", [("orders",), ("lake", "--connection")])
+def test_resume_says_whether_it_was_paused(capsys: Capture, folder: Path, what: tuple[str, ...]) -> None:
+    resume = ("resume", *what, "--reason", "back")
+    assert uds(capsys, *resume) == (0, f"{what[0]}: was not paused by hand.\n")
+    assert uds_json(capsys, *resume)[1] == {"name": what[0], "done": "was not paused by hand"}
+    uds(capsys, "pause", *what, "--reason", "later")
+    assert uds(capsys, *resume) == (0, f"{what[0]}: resumed.\n")
+    assert uds(capsys, *resume) == (0, f"{what[0]}: was not paused by hand.\n")
+
+
 def test_what_is_not_there_to_try_again_or_to_send_again(capsys: Capture) -> None:
     status, text = uds(capsys, "retry", "orders", "--reason", "again")
     assert (status, text.splitlines()[0]) == (2, "Pipeline orders has no run yet, so there is nothing to try again.")

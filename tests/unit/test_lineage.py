@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,12 +20,6 @@ from tests.support.control import Site, fail_runs
 from tests.support.flows import Crash
 from tests.support.lineage import closed, valid
 from tests.support.receiver import Answer, Receiver
-
-
-@pytest.fixture
-def receiver() -> Generator[Receiver]:
-    with Receiver() as made:
-        yield made
 
 
 def client(site: Site, receiver: Receiver, keys: list[str] | None = None) -> LineageClient:
