@@ -274,16 +274,15 @@ def test_p21_a_tick_while_service_bus_is_away_begins_what_is_queued_later(cloud:
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "code", "named", "launches"),
+    ("path", "status", "code", "named"),
     [
-        ("run-now", 401, "UNAUTHENTICATED", "databricks.sign_in", 0),
-        ("run-now", 403, "PERMISSION_DENIED", "databricks.forbidden", 0),
-        ("manifest.json", 403, "PERMISSION_DENIED", "databricks.forbidden", 0),
-        ("results", 403, "PERMISSION_DENIED", "databricks.forbidden", 1),
+        ("run-now", 401, "UNAUTHENTICATED", "databricks.sign_in"),
+        ("run-now", 403, "PERMISSION_DENIED", "databricks.forbidden"),
+        ("manifest.json", 403, "PERMISSION_DENIED", "databricks.forbidden"),
     ],
 )
 def test_p24_what_a_person_must_mend_closes_the_run_with_its_cause(
-    cloud: Cloud, path: str, status: int, code: str, named: str, launches: int
+    cloud: Cloud, path: str, status: int, code: str, named: str
 ) -> None:
     plane = cloud.plane()
     cloud.api.fail(path, status, code, "It is refused for the test.", times=9)
@@ -291,12 +290,28 @@ def test_p24_what_a_person_must_mend_closes_the_run_with_its_cause(
     cloud.until(plane, lambda: closed(plane) and len(cloud.receiver.events) > 0)
     assert [error_of(run) for run in plane.store.runs("orders", 9)] == [named]
     assert cloud.receiver.wait_for(1) == [("sync.alert.raised", "orders")]
-    assert len(cloud.api.jobs.runs) == launches
+    assert len(cloud.api.jobs.runs) == 0
     cloud.api.heal()
     cloud.ask(plane, "again")
     cloud.until(plane, lambda: closed(plane, count=2))
     assert sorted(run.state for run in plane.store.runs("orders", 9)) == [RunState.FAILED, RunState.SUCCEEDED]
-    assert len(cloud.api.jobs.runs) == launches + 1
+    assert len(cloud.api.jobs.runs) == 1
+
+
+def test_p24_results_that_may_not_be_read_keep_the_run_open_until_they_may(
+    cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They say nothing of the run: what it committed is committed, and is recorded once they can be read."""
+    plane = cloud.plane()
+    cloud.api.fail("results", 403, "PERMISSION_DENIED", "It is refused for the test.", times=100_000)
+    cloud.ask(plane)
+    cloud.until(plane, lambda: caplog.text.count("Databricks forbids it: It is refused for the test") > 2)
+    assert [run.state for run in plane.store.runs("orders", 9)] == [RunState.LAUNCHED]
+    cloud.api.heal()
+    cloud.until(plane, lambda: closed(plane))
+    assert [run.state for run in plane.store.runs("orders", 9)] == [RunState.SUCCEEDED]
+    assert len(cloud.api.jobs.runs) == 1
+    assert cloud.receiver.events == []
 
 
 def test_p24_a_cluster_without_capacity_is_tried_again_and_a_wrong_one_is_not(cloud: Cloud) -> None:
