@@ -77,6 +77,8 @@ def uds_json(capsys: Capture, *arguments: str) -> tuple[int, Any]:
 
 
 def in_another_process(*arguments: str) -> subprocess.Popen[str]:
+    # Tests that a shell runs in its background ignore Ctrl-C, and a child would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "sync_core.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
