@@ -136,8 +136,8 @@ class Site:
 
     def settle(self) -> None:
         """Rounds of fresh processes until every message has come to its end: more than locks and pauses last."""
-        for _ in range(20):
-            self.cycle(minutes=5)
+        for _ in range(10):
+            self.cycle(minutes=10)
 
     def dead_letters(self) -> list[str]:
         queue = SqliteQueue(self.folder, self.clock)
