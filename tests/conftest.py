@@ -21,7 +21,8 @@ from tests.support.world import World, watch_events
 
 FAKE_ENGINE = (sys.executable, str(Path(__file__).parent / "support/fake_engine.py"), "--manifest", "{manifest}")
 # Each test runs for seconds: better compiled code would never pay for itself. Engines in processes of their own inherit it.
-os.environ.setdefault("UDS_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+# With one compiler alone Java reserves 48 MB for its code, which the whole suite fills: it then compiles over and over.
+os.environ.setdefault("UDS_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m")
 
 
 @pytest.fixture(scope="session")
