@@ -20,6 +20,9 @@ from sync_core.domain.errors import FenceLost
 from sync_core.domain.pipeline import LoadMode
 from sync_core.domain.run import Action, Outcome, RowCounts, RunPlan
 
+LOOKS = 5
+"""How often a target is looked at again whose rows and ledger do not fit each other."""
+
 
 def execute(execution: Execution, action: Action) -> Outcome:
     """Run, plan or check one pipeline.
@@ -28,7 +31,7 @@ def execute(execution: Execution, action: Action) -> Outcome:
     """
     target = execution.order.pipeline.target
     with execution.step("ledger"):
-        state = _look(execution)
+        state = look_at_target(execution)
     done = own_entry(execution.order, state.recent)
     if done is not None and action is Action.RUN:
         execution.notes.append("committed by an earlier execution; the count of rows is the ledger's")
@@ -43,11 +46,14 @@ def execute(execution: Execution, action: Action) -> Outcome:
     return _move(execution, state, planned, action)
 
 
-def _look(execution: Execution) -> TargetState:
+def look_at_target(execution: Execution) -> TargetState:
     """The target as it is now; what another run's commit made of two states is looked at again."""
     pipeline = execution.order.pipeline
     state = execution.target.inspect_target(pipeline.target, pipeline.pipeline_id)
-    while not state.fits_ledger:
+    # Not for ever: a table that others write to all the time may never be the same twice.
+    for _ in range(LOOKS):
+        if state.fits_ledger:
+            break
         before, state = state, execution.target.inspect_target(pipeline.target, pipeline.pipeline_id)
         if state == before:
             break
