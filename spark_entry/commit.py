@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, Observation
+from pyspark.sql import functions as F
 
 from spark_entry import load
 from spark_entry.adapters.base import Column, TargetState, WriteRequest
 from spark_entry.execution import Execution, Planned
 from spark_entry.ledger import LedgerEntry
 from spark_entry.schema import SchemaPlan, find
+from spark_entry.transforms import quote
 from sync_core.domain.pipeline import LoadMode
 from sync_core.domain.run import RunKind
 
@@ -53,6 +55,13 @@ class Commit:
         """What the target makes of a column's values, where it has the column already."""
         there = {column.name for column in state.columns}
         return lambda column: self.execution.target.kept(column) if column.name in there else "{}"
+
+    def in_new_columns(self, frame: DataFrame, before: TargetState, after: TargetState) -> DataFrame:
+        """The frame as columns keep it that were created since `before`; a value that they cannot hold stops the run."""
+        known = {column.name for column in before.columns}
+        made = {column.name: self.execution.target.kept(column) for column in after.columns if column.name not in known}
+        values = [made.get(name, "{}").replace("{}", quote(name)) for name in frame.columns]
+        return frame.select(*[F.expr(value).alias(name) for value, name in zip(values, frame.columns, strict=True)])
 
     def request(self, state: TargetState, frame: DataFrame, written: Observation) -> WriteRequest:
         """`written` observes `rows` of the frame as the target computes it."""

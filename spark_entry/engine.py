@@ -121,10 +121,12 @@ def _move(execution: Execution, state: TargetState, planned: Planned, action: Ac
     try:
         counts = WriteCounts()
         if not difference.unchanged:
+            frame = difference.frame
             if ddl:
-                state = _look_again(execution, state)
+                before, state = state, _look_again(execution, state)
+                frame = commit.in_new_columns(frame, before, state)
             written = Observation()
-            frame = difference.frame.observe(written, F.count(F.lit(1)).alias("rows"))
+            frame = frame.observe(written, F.count(F.lit(1)).alias("rows"))
             with execution.step("write"):
                 counts = execution.target.write_data(commit.request(state, frame, written))
         execution.rows = _count(execution, incoming, counts, doubled)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pyspark.errors import PySparkException
@@ -12,6 +14,7 @@ from pyspark.sql import functions as F
 from spark_entry.adapters.base import Column
 from spark_entry.adapters.jdbc_ledger import Ledger
 from spark_entry.adapters.jdbc_staging import Staging, staging_prefix
+from spark_entry.commit import Commit
 from spark_entry.dialects.writing import LedgerTables
 from sync_core.domain.errors import FenceLost, PermanentError, RetryableError
 from sync_core.domain.pipeline import Target
@@ -284,6 +287,27 @@ def test_p17_characters_that_a_target_would_make_question_marks_of_stop_the_run(
         kept()
     frame = frame.filter("name <> 'Ω'")
     assert kept() == ["café €"]
+
+
+def test_p17_a_first_load_stops_at_what_the_new_table_cannot_hold(spark: SparkSession, database: Database) -> None:
+    """The engine's own columns in an Oracle database of an older character set; the others' hold all of Unicode."""
+    loader = Loader(database.adapter(), Target("x", "fresh"))
+    frame = spark.sql("SELECT 1L AS id, 'Ω' AS name")
+    before = loader.adapter.inspect_target(loader.target, "orders")
+    loader.create(frame, "id")
+    if database.kind == "oracle":
+        database.run(
+            "CREATE OR REPLACE VIEW NLS_DATABASE_PARAMETERS AS SELECT 'NLS_CHARACTERSET' PARAMETER, 'WE8MSWIN1252' \"VALUE\""
+        )
+    after = loader.adapter.inspect_target(loader.target, "orders")
+    execution: Any = SimpleNamespace(target=loader.adapter)
+    unused: Any = None
+    checked = Commit(execution, unused, unused).in_new_columns(frame, before, after)
+    if database.kind == "oracle":
+        with pytest.raises(PySparkException, match="which cannot hold Ω"):
+            checked.collect()
+    else:
+        assert [tuple(row) for row in checked.collect()] == [(1, "Ω")]
 
 
 def test_a_cursor_that_would_sort_differently_is_refused(spark: SparkSession, database: Database) -> None:
