@@ -23,7 +23,7 @@ demo: $(READY)  ## Real data through every adapter, with a run killed half-way
 	@$(BIN)/uds demo
 
 test: $(READY)  ## Every promise, proved
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## Style, types, import rules, secrets, workflows, infrastructure
 	@$(BIN)/ruff check .

@@ -34,7 +34,8 @@ def find_jars(packages: Iterable[str], cache: Path) -> list[Path]:
     folder = cache / "jars" / name
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f"{name}.lock").open("w") as lock:
+        # One lock for all: Ivy's own cache does not bear two that fetch into it.
+        with (folder.parent / "fetch.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
                 _fetch(wanted, folder)

@@ -18,14 +18,16 @@ from tests.support.alerts import HIDDEN, KEY, REFERENCE, notice, secrets
 from tests.support.receiver import Answer, Receiver
 
 Pair = tuple[AlertSink, Channel]
+ANSWER = 2.0
+"""Seconds in which a receiver has to answer: each that hangs costs a test as long."""
 
 
 @pytest.fixture(params=["webhook", "apprise"])
 def pair(request: pytest.FixtureRequest, receiver: Receiver, open_webhook: Callable[..., WebhookSink]) -> Pair:
     """A sink, all through the one that dispatches, and a channel whose address holds a secret."""
-    address = f"json://user:{HIDDEN}@127.0.0.1:{receiver.port}/{HIDDEN}/?+X-Token={HIDDEN}&rto=0.3&-k={HIDDEN}"
+    address = f"json://user:{HIDDEN}@127.0.0.1:{receiver.port}/{HIDDEN}/?+X-Token={HIDDEN}&rto={ANSWER}&-k={HIDDEN}"
     sink = ChannelSink(
-        {"webhook": open_webhook(answer_seconds=0.3), "apprise": AppriseSink(secrets(address))},
+        {"webhook": open_webhook(answer_seconds=ANSWER), "apprise": AppriseSink(secrets(address))},
     )
     url = receiver.url(f"/hook/{HIDDEN}?token={HIDDEN}")
     return sink, Channel("ops", request.param, url if request.param == "webhook" else None, REFERENCE)
