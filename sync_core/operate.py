@@ -150,8 +150,8 @@ def run_again(store: StateStore, pipeline_id: str, run_key: str | None, who: str
     if found.state.is_open:
         raise ConfigError("run.open", f"Pipeline {pipeline_id}: that run is still open.", "Wait for it, or cancel it.")
     _record(store, pipeline_id, Operation(now, who, reason, "retry", found.run_key), lambda one: one)
-    occasion = f"retry {found.run_key[:16]} {now.isoformat()}"
-    return ask(pipeline_id, occasion, found.kind, found.range, requested=True, requested_by=who)
+    identity = f"retry {found.run_key[:16]} {now.isoformat()}"
+    return ask(pipeline_id, identity, found.kind, found.range, requested=True, requested_by=who)
 
 
 def _record(

@@ -25,10 +25,10 @@ from sync_core.update import update
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of one pipeline, and by what occasion: its slot, a request's id, the successes it follows.
+    """What is asked of one pipeline, and by what occasion: its slot, a request, the successes it follows.
 
-    `requested` keeps it on the record until its run succeeds or the last attempt fails; `caller` is the `traceparent` it
-    was asked under, `requested_by` the name of who asked.
+    Of a request, `request_id` keeps it on the record until its run succeeds or the last attempt fails. `caller` is the
+    `traceparent` it was asked under, `requested_by` the name of who asked.
     """
 
     pipeline_id: str
@@ -36,23 +36,22 @@ class Asked:
     occasion: str
     kind: RunKind = RunKind.INCREMENTAL
     range: Range | None = None
-    requested: bool = False
+    request_id: str | None = None
     slot: datetime | None = None
     consumed: Mapping[str, int] = field(default_factory=dict[str, int])
     caller: str = ""
     requested_by: str = ""
 
-    @property
-    def request_id(self) -> str | None:
-        return self.occasion if self.requested else None
-
 
 def ask(
-    pipeline_id: str, occasion: str, kind: RunKind, asked: Range | None, *, requested: bool, requested_by: str = ""
+    pipeline_id: str, identity: str, kind: RunKind, asked: Range | None, *, requested: bool, requested_by: str = ""
 ) -> Asked:
-    """The first attempt of a request or of a run by hand."""
+    """The first attempt of the request, or of the run by hand, that has this identity."""
+    # No bare identity: upstream systems choose those of their requests, and may choose the text of a slot.
+    occasion = f"{'request' if requested else 'run'} {identity}"
     run_key = make_run_key(pipeline_id, occasion, 1)
-    return Asked(pipeline_id, run_key, occasion, kind, asked, requested, requested_by=requested_by)
+    request_id = identity if requested else None
+    return Asked(pipeline_id, run_key, occasion, kind, asked, request_id, requested_by=requested_by)
 
 
 def begin(record: PipelineRecord, asked: Asked, batch_id: str, now: datetime) -> tuple[PipelineRecord, RunRecord]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from sync_core.batches import Batch
@@ -11,7 +12,7 @@ from sync_core.domain.run import PipelineRecord, RunKind, make_run_key
 from sync_core.domain.schedule import After, Cron, Every
 from sync_core.due import due_slots
 from sync_core.ports import Queue, StateStore
-from sync_core.request import Asked, begin_batches
+from sync_core.request import Asked, ask, begin_batches
 
 
 def tick(
@@ -36,16 +37,12 @@ def due_run(pipeline: Pipeline, records: Mapping[str, PipelineRecord], now: date
         return None
     if record.pending:
         first = record.pending[0]
-        run_key = make_run_key(name, first.request_id, 1)
-        return Asked(
-            name, run_key, first.request_id, first.kind, first.range,
-            requested=True, caller=first.caller, requested_by=first.requested_by,
-        )  # fmt: skip
+        asked = ask(name, first.request_id, first.kind, first.range, requested=True, requested_by=first.requested_by)
+        return replace(asked, caller=first.caller)
     if isinstance(schedule, Cron | Every):
         slots = due_slots(schedule, record.last_slot, now)
         if not slots:
             return None
-        # Not the bare time: upstream systems take times for the ids of their requests.
         occasion = f"slot {slots[0].isoformat()}"
         return Asked(name, make_run_key(name, occasion, 1), occasion, slot=slots[0])
     if isinstance(schedule, After):

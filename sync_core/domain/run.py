@@ -247,7 +247,7 @@ class RunResult:
 class RunRecord:
     """A run as the store keeps it (R2).
 
-    `occasion` is what made it: its slot, its request's id, or the successes it comes after. `not_before` is the end
+    `occasion` is what made it: its slot, its request, or the successes it comes after. `not_before` is the end
     of the pause before a retry. `trace` is the `traceparent` of its batch or of its first attempt, `caller` that of
     whoever asked for it. `requested_by` names who asked, empty for a schedule.
     """

@@ -171,15 +171,15 @@ def test_who_asked_stays_with_the_run_its_retries_and_its_repetition(
     assert site.plane().run_status("orders", site.runs()[0].run_key)["requested_by"] == "erp"
 
 
-def test_p21_a_request_whose_id_is_the_time_of_a_slot_is_carried_out(site: Site) -> None:
+@pytest.mark.parametrize("text", ["{}", "slot {}", "run {}", "request {}"])
+def test_p21_a_request_whose_id_is_the_time_of_a_slot_is_carried_out(site: Site, text: str) -> None:
     site.settle()
     slot = site.runs()[-1].slot
     assert slot is not None
-    site.plane().submit(request_of(slot.isoformat(), kind="full_refresh"))
+    request_id = text.format(slot.isoformat())
+    site.plane().submit(request_of(request_id, kind="full_refresh"))
     site.settle()
-    assert [(run.request_id, run.kind.value) for run in site.runs() if run.request_id] == [
-        (slot.isoformat(), "full_refresh")
-    ]
+    assert [(run.request_id, run.kind.value) for run in site.runs() if run.request_id] == [(request_id, "full_refresh")]
 
 
 def test_a_slot_was_asked_for_by_nobody(site: Site) -> None:

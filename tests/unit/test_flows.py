@@ -24,13 +24,12 @@ from sync_core.domain.run import (
     RunState,
     Seen,
     make_batch_id,
-    make_run_key,
 )
 from sync_core.domain.watermark import CursorType, Watermark
 from sync_core.launch import Stage, launch_batch, make_manifest, make_order
 from sync_core.operate import change_watermark
 from sync_core.ports import Conflict, Row, Stored
-from sync_core.request import Asked, request_run
+from sync_core.request import Asked, ask, request_run
 from tests.support.flows import CONNECTIONS, Crash, Crashes, InProcess, World, nothing, outcomes, pipeline
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,9 +45,8 @@ def number(value: int) -> Watermark:
     return Watermark(CursorType.NUMBER, str(value))
 
 
-def asked(occasion: str = "1", kind: RunKind = RunKind.INCREMENTAL) -> Asked:
-    requested = kind is not RunKind.INCREMENTAL
-    return Asked("orders", make_run_key("orders", occasion, 1), occasion, kind, requested=requested)
+def asked(identity: str = "1", kind: RunKind = RunKind.INCREMENTAL) -> Asked:
+    return ask("orders", identity, kind, None, requested=kind is not RunKind.INCREMENTAL)
 
 
 def completed(app: App, store: SqliteStore, run_key: str) -> RunRecord | None:
@@ -235,7 +233,7 @@ def test_p05_of_two_saves_at_once_one_is_refused(world: World) -> None:
 
     with pytest.raises(RetryableError, match="has an open run"):
         request_run(Racing(world.folder), asked(), "batch", NOW)
-    assert [run.occasion for run in store.runs("orders", 9)] == ["other"]
+    assert [run.occasion for run in store.runs("orders", 9)] == ["run other"]
 
 
 def test_a_conflict_without_end_is_told(world: World) -> None:

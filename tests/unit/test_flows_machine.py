@@ -15,11 +15,11 @@ from sync_core.adapters.sqlite_store import SqliteStore
 from sync_core.close import engine_died, fail
 from sync_core.complete import complete_run
 from sync_core.domain.errors import RetryableError
-from sync_core.domain.run import RunKind, RunRecord, make_batch_id, make_run_key
+from sync_core.domain.run import RunKind, RunRecord, make_batch_id
 from sync_core.domain.watermark import CursorType, Watermark
 from sync_core.launch import Stage, launch_batch
 from sync_core.operate import change_watermark
-from sync_core.request import Asked, request_run
+from sync_core.request import Asked, ask, request_run
 from tests.support.flows import CONNECTIONS, InProcess, World, pipeline
 
 
@@ -49,12 +49,8 @@ class Flows(RuleBasedStateMachine):
 
     @rule(kind=sampled_from([RunKind.INCREMENTAL, RunKind.FULL_REFRESH]))
     def request(self, kind: RunKind) -> None:
-        occasion = str(len(self.asked))
-        self.deliver(
-            Asked(
-                "orders", make_run_key("orders", occasion, 1), occasion, kind, requested=kind is not RunKind.INCREMENTAL
-            )
-        )
+        identity = str(len(self.asked))
+        self.deliver(ask("orders", identity, kind, None, requested=kind is not RunKind.INCREMENTAL))
 
     @precondition(lambda self: bool(self.asked))
     @rule(given=data())
