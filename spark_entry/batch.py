@@ -42,8 +42,11 @@ SETTINGS = {
     "spark.sql.datetime.java8API.enabled": "true",
     # Else a full refresh of a partitioned table would leave the partitions that have no new row.
     "spark.sql.sources.partitionOverwriteMode": "static",
-    # Else a part of the plan that turns out empty is cut off, and with it the counts of the rows that were read.
+    # Else a part of the plan that is or turns out empty is cut off, and with it the counts of the rows that were read.
     "spark.sql.adaptive.optimizer.excludedRules": "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation",
+    "spark.sql.optimizer.excludedRules": ",".join(
+        f"org.apache.spark.sql.catalyst.optimizer.{rule}" for rule in ("PruneFilters", "PropagateEmptyRelation")
+    ),
     # The meaning of the word TIMESTAMP, of names and of casts is ours, whatever the cluster has set (P9).
     "spark.sql.timestampType": "TIMESTAMP_LTZ",
     "spark.sql.caseSensitive": "false",
