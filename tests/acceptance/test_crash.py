@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 from sync_core.app import build
 from sync_core.catalog import load_catalog
 from sync_core.cli import run_command_line
+from sync_core.cli.run import is_done
 from sync_core.demo.servers import PostgresServer
 from sync_core.domain.run import RunResult
 from sync_core.settings import Settings
@@ -98,8 +99,9 @@ class World:
         app = replace(build(Settings(state)), launcher=launcher)
         results, refusals = app.run(catalog.select(PIPELINES), catalog.connections, lambda _: None)
         assert not refusals, refusals
+        assert len(results) == len(PIPELINES)
         for result in results:
-            assert result.error is None, result
+            assert is_done(result), result
         return {result.pipeline_id: result for result in results}
 
     def rows(self, pipeline: str) -> Counter[tuple[object, ...]]:

@@ -110,7 +110,7 @@ def test_p03_rows_that_are_filtered_out_are_counted_where_plans_adapt(
 
 
 def test_p03_rows_are_counted_where_the_plan_itself_says_that_none_passes(world: World) -> None:
-    """`env = 'prod'` after `derive: {env: "'test'"}` is false before a row is read."""
+    """A filter on a derived constant may be false before a row is read."""
     world.orders((1, "a", "2024-01-01"), (2, "b", "2024-01-02"))
     pipelines = world.pipelines(LoadMode.MERGE, APPEND, transformations=(Filter("'test' = 'prod'"),))
     assert [(one.state, one.rows.read) for one in world.good(*pipelines)] == [(Outcome.SUCCEEDED, 2)] * len(pipelines)
