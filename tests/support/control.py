@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,11 @@ from tests.support.flows import CONNECTIONS, Crashes, Folder, InProcess, Store, 
 
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 HOURLY = Every(3600)
+
+
+def request_of(identity: str, *names: str, **more: Any) -> str:
+    """The message that asks for these pipelines, orders if none is named."""
+    return json.dumps({"request_id": identity, "pipelines": names or ["orders"], **more})
 
 
 @dataclass
