@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from sync_core.control_plane import ControlPlane
+from sync_core.tick import due_run, paused_pipelines
 from sync_core.watch import CONTROL_PLANE
 from tests.support.control import Site
 
@@ -166,13 +167,17 @@ def settle(site: Site) -> None:
 
 
 def is_quiet(site: Site) -> bool:
-    """No message waits, no run is open, nothing is owed."""
+    """No message waits, no run is open, nothing is owed and nothing is due."""
     with sqlite3.connect(site.folder / "state.db") as database:
         left = database.execute("SELECT COUNT(*) FROM messages WHERE dead IS NULL").fetchone()[0]
     database.close()
-    names = [*site.pipelines, CONTROL_PLANE]
-    records = [stored.record for stored in site.store.load_many(names)]
-    return not left and all((one.open_run, one.pending, one.outbox) == (None, (), ()) for one in records)
+    store, names = site.store, [*site.pipelines, CONTROL_PLANE]
+    records = {stored.record.pipeline_id: stored.record for stored in store.load_many(names)}
+    if left or any((one.open_run, one.pending, one.outbox) != (None, (), ()) for one in records.values()):
+        return False
+    paused = paused_pipelines(store, site.pipelines, records, site.connections)
+    active = [one for name, one in site.pipelines.items() if name not in paused]
+    return all(due_run(one, records, site.clock()) is None for one in active)
 
 
 def stored(site: Site) -> str:
