@@ -114,13 +114,11 @@ def write_audit(
         "sync_runs": [run_row(one.result, now, redact) for one in done],
         "sync_watermarks": [watermark_row(one.entry) for one in done if one.entry is not None],
     }
-    tables = DeltaTables(
-        Connection("audit", "databricks", catalog=place.catalog, schema=place.schema, path=place.path),
-        spark.newSession(),
-    )
+    connection = Connection("audit", "databricks", catalog=place.catalog, schema=place.schema, path=place.path)
     oldest = (now - timedelta(days=place.kept_days)).date()
     for name, columns in TABLES.items():
         try:
+            tables = DeltaTables(connection, spark.newSession())
             with tables.faults("target", name):
                 _append(tables, name, columns, batch_id, rows[name])
                 _forget(tables, name, next(iter(columns)), oldest, now.date())

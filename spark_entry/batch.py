@@ -18,16 +18,17 @@ from pyspark.sql import SparkSession
 from spark_entry.adapters.base import DatabaseAdapter
 from spark_entry.adapters.registry import adapter_for
 from spark_entry.audit import Done, write_audit
+from spark_entry.compute_faults import compute_fault
 from spark_entry.engine import execute
 from spark_entry.events import write_event
 from spark_entry.execution import Execution
-from spark_entry.report import report
+from spark_entry.report import describe, report
 from spark_entry.secrets import Secrets
 from spark_entry.stops import Stops, StopSignal
 from spark_entry.turns import Turns
 from sync_core.domain.codec import to_json
 from sync_core.domain.errors import SyncError
-from sync_core.domain.run import Action, Manifest, Outcome, RunError, RunOrder, RunResult, Seen
+from sync_core.domain.run import Action, Manifest, Outcome, RunOrder, RunResult, Seen
 from sync_core.domain.watermark import CursorType
 
 LOG = logging.getLogger("uds.engine")
@@ -240,17 +241,14 @@ class Batch:
         return adapter
 
     def _failed(self, order: RunOrder, error: Exception, started: datetime) -> RunResult:
-        """The result of a run whose adapters could not even be made."""
-        if isinstance(error, SyncError):
-            fault = RunError(error.code, error.kind, self._secrets.redact(error.message), error.remedy)
-        else:
+        """The result of a run whose adapters could not even be made, or whose Spark is gone: nothing can be asked of it."""
+        if not isinstance(error, SyncError):
             LOG.exception("run of %s failed", order.pipeline.pipeline_id)
-            fault = RunError(
-                "engine.internal", "internal", self._secrets.redact(f"{type(error).__name__}: {error}"), ""
-            )
+        fault = error if isinstance(error, SyncError) else compute_fault(error)
+        told = describe(order.pipeline.pipeline_id, error, fault, self._secrets.redact)
         return RunResult(
             order.pipeline.pipeline_id, order.run_key, self._manifest.batch_id, order.kind, order.attempt, Outcome.FAILED,
-            order.request_id, error=fault, started_at=started, finished_at=datetime.now(UTC),
+            order.request_id, error=told, started_at=started, finished_at=datetime.now(UTC),
         )  # fmt: skip
 
 

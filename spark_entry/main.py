@@ -8,10 +8,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from spark_entry.adapters.jdbc_connection import UNREACHABLE
 from spark_entry.adapters.registry import driver_packages
 from spark_entry.batch import Batch
 from spark_entry.events import JsonLines, send_to, take_standard_output, write_event
@@ -47,7 +49,9 @@ def _run(path: Path, secrets: list[Secrets]) -> int:
     secrets.append(find_secrets())
     run_batch(spark, manifest, path, secrets[0])
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
-        spark.stop()
+        # Every result is written: a JVM that is gone by now changes nothing.
+        with suppress(*UNREACHABLE):
+            spark.stop()
     return 0
 
 

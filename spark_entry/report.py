@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from spark_entry.audit import engine_version
+from spark_entry.compute_faults import compute_fault
 from spark_entry.execution import Execution
 from spark_entry.ledger import LedgerEntry
 from spark_entry.load import LOST_DIGITS_MARK, NULL_KEY_MARK
@@ -114,23 +115,26 @@ def _outcome_of(error: BaseException, entry: LedgerEntry | None) -> Outcome:
     return Outcome.FAILED
 
 
-def _describe(execution: Execution, error: BaseException, redact: Redact) -> RunError:
-    fault = _translate(execution, error)
+def describe(pipeline_id: str, error: BaseException, fault: SyncError | None, redact: Redact) -> RunError:
+    """An error as the result tells it; `fault` is what it means, None when nobody foresaw it."""
     if fault is None:
         lines = traceback.format_exception_only(error)
         text = lines[-1].strip().splitlines()[0][:500]
         return RunError(
             "engine.internal",
             "internal",
-            redact(f"Pipeline {execution.order.pipeline.pipeline_id}: {text}"),
+            redact(f"Pipeline {pipeline_id}: {text}"),
             "The engine log in the run folder has the whole story; please report it.",
         )
-    name = execution.order.pipeline.pipeline_id
-    prefix = f"Pipeline {name}: "
+    prefix = f"Pipeline {pipeline_id}: "
     message = fault.message if fault.message.startswith(prefix) else prefix + fault.message
     # An adapter does not know whose table it describes.
-    remedy = fault.remedy.replace("uds run PIPELINE", f"uds run {name}")
+    remedy = fault.remedy.replace("uds run PIPELINE", f"uds run {pipeline_id}")
     return RunError(fault.code, fault.kind, redact(message), redact(remedy))
+
+
+def _describe(execution: Execution, error: BaseException, redact: Redact) -> RunError:
+    return describe(execution.order.pipeline.pipeline_id, error, _translate(execution, error), redact)
 
 
 def count_rows(number: int) -> str:
@@ -167,7 +171,7 @@ def _translate(execution: Execution, error: BaseException) -> SyncError | None:
             "Give the column of the target a wider type, or round the value in a transformation.",
         )
     said = execution.source.translate_error(error) or execution.target.translate_error(error)
-    return said or _value_fault(str(error))
+    return said or _value_fault(str(error)) or compute_fault(error)
 
 
 def _value_fault(text: str) -> PermanentError | None:

@@ -54,6 +54,7 @@ _COLUMNS_CHANGED = (
 NO_DELTA = ("DELTA_ONLY_OPERATION", "EXPECT_TABLE_NOT_VIEW", "EXPECT_TABLE_NOT_VIEW.NO_ALTERNATIVE")
 """DESCRIBE HISTORY of a view or of a table in another format."""
 
+_FILE_GONE = re.compile(r"\[(?:FAILED_READ_FILE\.(?:DBR_)?FILE_NOT_EXIST|DELTA_FILE_NOT_FOUND\w*)\] ([^\n]{1,300})")
 _CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)?)\]")
 
 
@@ -163,6 +164,13 @@ class DeltaTables:
         if "No space left on device" in text or "Disk quota exceeded" in text:
             return PermanentError(
                 "target.full", f"Connection {self.connection.name}: the disk is full.", "Make room, then run it again."
+            )
+        if gone := _FILE_GONE.search(text):
+            return RetryableError(
+                "delta.file_gone",
+                f"Connection {self.connection.name}: a file that the table's log names is gone. Spark says: {gone[1]}",
+                "It will be tried again, on the newest version. If it fails each time, the file was taken away by hand, or "
+                "by a VACUUM that keeps too little: RESTORE the table, or FSCK REPAIR TABLE to go on without its rows.",
             )
         lines = text.splitlines() or [""]
         named = next((line for line in lines if _CONDITION.search(line)), lines[0])

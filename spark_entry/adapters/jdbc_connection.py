@@ -18,6 +18,8 @@ from sync_core.domain.errors import PermanentError
 Row = tuple[str | None, ...]
 """A row of a query: every value as the driver's `getString` gives it, so SQL makes the text of times itself."""
 
+UNREACHABLE = (Py4JError, ConnectionError)
+"""The JVM refuses, or is gone: then the gateway lets the socket's own error through."""
 
 _NO_TABLES = ("INDEX", "SEQUENCE", "TYPE", "PARTITIONED INDEX", "SYSTEM INDEX", "TEMPORARY INDEX", "TEMPORARY SEQUENCE")
 
@@ -193,7 +195,7 @@ class HeldConnection:
             self._cancelled = statement
             if statement is None:
                 return
-            with suppress(Py4JError):
+            with suppress(*UNREACHABLE):
                 if again:
                     self._connection.abort(self._gateway.jvm.java.util.concurrent.ForkJoinPool.commonPool())
                 else:
@@ -201,14 +203,14 @@ class HeldConnection:
 
     def close(self) -> None:
         """Give the connection up. A server that has gone already does not matter any more."""
-        with suppress(Py4JError):
+        with suppress(*UNREACHABLE):
             self._connection.close()
 
     def _roll_back(self) -> None:
         try:
             self._connection.rollback()
             self._connection.setAutoCommit(True)
-        except Py4JError:
+        except UNREACHABLE:
             # The connection is broken, so the server rolls back by itself; what broke it is being raised already.
             self.close()
 
@@ -233,7 +235,7 @@ class HeldConnection:
             finally:
                 # Waits for a cancellation that is on its way, lest it hit the next statement.
                 self._enter(None)
-                with suppress(Py4JError):
+                with suppress(*UNREACHABLE):
                     statement.close()
 
     def _enter(self, statement: Any) -> None:

@@ -46,6 +46,7 @@ from tests.support.stores import QUICK
 
 ROOT = Path(__file__).parents[2]
 WAIT = timedelta(seconds=0.1)
+PATIENCE = 300
 SPEED = 60
 CONNECTIONS = """connections:
   shop: {{type: postgresql, host: 127.0.0.1, database: x, username: x, secret_scope: tests, secret_key: pg}}
@@ -126,7 +127,7 @@ class Cloud:
 
     def until(self, plane: ControlPlane, holds: Callable[[], bool]) -> None:
         """Rounds of messages and timers until it holds."""
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE
         while not attempt("look", holds):
             assert time.monotonic() < deadline, [plane.store.runs(name, 9) for name in plane.pipelines]
             Loop(plane).drain()
@@ -335,7 +336,7 @@ def test_p21_a_role_that_is_still_missing_keeps_the_request_and_names_itself(
     plane = cloud.plane()
     cloud.ask(plane)
     comes_again = "a message of sync-requests comes again: The state store"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while caplog.text.count(comes_again) < 3:
         assert time.monotonic() < deadline, caplog.text
         Loop(plane).drain()

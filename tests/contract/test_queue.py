@@ -81,7 +81,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Case]:
         yield sqlite_case(tmp_path)
         return
     broker: ServiceBusBroker = request.getfixturevalue("service_bus")
-    lock, window = timedelta(seconds=1.5), timedelta(seconds=4)
+    lock, window = timedelta(seconds=3), timedelta(seconds=10)
     settings = {"lock": lock.total_seconds(), "duplicate_window": window.total_seconds()}
     queue = ServiceBusQueue.for_local_server(broker.connection_string, timedelta(seconds=0.4))
     # Real time passes by itself: the tests wait for what it brings.

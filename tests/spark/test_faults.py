@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +99,32 @@ def test_each_fault_is_one_sentence_and_neighbours_are_unharmed(
     assert not faults, "\n".join(faults)
     assert not list((world.folder / "lake").glob("wrong_*"))
     assert world.staging_tables() == []
+
+
+def test_a_file_that_was_vacuumed_under_the_run_is_told_and_tried_again(world: World) -> None:
+    """Of a source and of a target that a merge reads; once it is back, the next attempt loads all."""
+    source = Path(world.folder / "lake" / "shelf")
+    rows = "SELECT id, CAST(id AS STRING) AS name, TIMESTAMP_NTZ'2024-01-01' AS at FROM RANGE(5)"
+    world.spark.sql(rows).coalesce(1).write.format("delta").save(str(source))
+    pipelines = [replace(one, source=Source("delta", "shelf")) for one in world.pipelines()]
+    for missing in (source, Path(world.delta_path(pipelines[0]))):
+        if missing != source:
+            world.good(*pipelines)
+            world.spark.sql(f"UPDATE delta.`{source}` SET name = 'b', at = TIMESTAMP_NTZ'2024-01-02' WHERE id = 3")
+        files = sorted(missing.glob("*.parquet"))
+        for file in files:
+            file.rename(file.with_suffix(".away"))
+        results = world.run(*pipelines)
+        for file in files:
+            file.with_suffix(".away").rename(file)
+        for result in results[: 2 if missing == source else 1]:
+            assert (result.state, result.rows.inserted) == (Outcome.FAILED, 0)
+            assert result.error is not None
+            assert (result.error.code, result.error.kind) == ("delta.file_gone", "retryable"), result.error
+            assert files[0].parent.name in result.error.message
+    world.good(*pipelines)
+    expected = Counter((str(n), "b" if n == 3 else str(n), f"2024-01-0{2 if n == 3 else 1} 00:00:00") for n in range(5))
+    assert [world.target_rows(one) for one in pipelines] == [expected, expected]
 
 
 def test_the_live_check_names_missing_privileges(world: World) -> None:

@@ -25,6 +25,10 @@ from tests.support.world import World
 
 ENGINE = [sys.executable, "-m", "spark_entry.serve"]
 WAIT = 240
+NAP = (
+    "CREATE FUNCTION nap(id bigint) RETURNS text LANGUAGE plpgsql STABLE "
+    "AS $$ BEGIN PERFORM pg_sleep({}); RETURN id::text; END $$"
+)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -76,11 +80,10 @@ def machine(world: World, monkeypatch: pytest.MonkeyPatch) -> Generator[Machine]
 
 def test_p04_p26_batches_in_one_application_through_stop_and_crash(machine: Machine) -> None:
     world = machine.world
-    nap = "RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM pg_sleep(1); RETURN id::text; END $$"
     world.orders(*[(number, str(number), "2024-01-01") for number in range(600)])
     world.sql(
         "CREATE TABLE quick AS SELECT * FROM orders WHERE id < 3",
-        f"CREATE FUNCTION nap(id bigint) {nap}",
+        NAP.format(1),
         "CREATE VIEW slow AS SELECT id, nap(id) AS name, at FROM orders",
     )
     quick = world.pipelines(table="quick")
@@ -153,14 +156,29 @@ def test_a_batch_that_needs_another_driver_gets_an_engine_of_its_own(machine: Ma
 def test_a_spark_that_dies_ends_its_engine_and_the_next_batch_gets_another(machine: Machine) -> None:
     world = machine.world
     world.orders((1, "a", "2024-01-01"))
+    world.sql(NAP.format(600), "CREATE VIEW slow AS SELECT id, nap(id) AS name, at FROM orders")
     (pipeline,) = world.pipelines(kinds=("postgresql",))
+    dying = world.pipelines(table="slow", kinds=("delta", "postgresql"))
     machine.launch("one", pipeline)
     wait_until(lambda: "one" in machine.done)
     engine = machine.launcher._engine
     assert engine is not None
+    machine.launch("dying", *dying)
+    wait_until(lambda: machine.events("dying").count("read.planned") == len(dying))
     for java in children(engine.process.pid):
         os.kill(java, signal.SIGKILL)
     assert engine.process.wait(WAIT) == 1
+    # The server does not notice that its client is gone, and its locks keep the view from being dropped.
+    world.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'slow'::regclass")
+    for one in dying:
+        result = machine.result("dying", one)
+        assert result.error is not None
+        assert (result.state, result.error.code, result.error.kind) == (
+            Outcome.FAILED,
+            "engine.spark_gone",
+            "retryable",
+        )
+        assert result.error.message.startswith(f"Pipeline {one.pipeline_id}: Spark's own process ended")
     world.insert((2, "b", "2024-01-02"))
     machine.launch("two", replace(pipeline))
     wait_until(lambda: "two" in machine.done)
