@@ -9,7 +9,7 @@ import re
 
 from py4j.protocol import Py4JNetworkError
 
-from sync_core.domain.errors import RetryableError
+from sync_core.domain.errors import AGAIN, RetryableError
 
 _NO_MEMORY = re.compile(
     r"OutOfMemoryError(?:: [^\n]{1,80})?|UNABLE_TO_ACQUIRE_MEMORY|Not enough memory to build and broadcast"
@@ -28,21 +28,21 @@ def compute_fault(error: BaseException) -> RetryableError | None:
         return RetryableError(
             "engine.out_of_memory",
             f"Spark ran out of memory: {found[0]}.",
-            "It will be tried again. If it fails each time, read in more partitions (read: partitions), or give Spark "
+            f"{AGAIN} If it fails each time, read in more partitions (read: partitions), or give Spark "
             "more memory: a larger node type of the job's cluster, UDS_DRIVER_MEMORY on one machine.",
         )
     if _EXECUTOR_LOST.search(text):
         return RetryableError(
             "engine.executor_lost",
             f"an executor of the cluster was lost: {_sentence(text)}",
-            "It will be tried again. If it comes often, use fewer spot nodes or a node type with more memory.",
+            f"{AGAIN} If it comes often, use fewer spot nodes or a node type with more memory.",
         )
     # Every other connection belongs to an adapter, which tells of it: what is plain comes from the way to the JVM.
     if isinstance(error, Py4JNetworkError | ConnectionError) or _SPARK_GONE.search(text):
         return RetryableError(
             "engine.spark_gone",
             "Spark's own process ended under the engine.",
-            "It will be tried again. If it fails each time, the log says why it ended; mostly it is memory: a larger "
+            f"{AGAIN} If it fails each time, the log says why it ended; mostly it is memory: a larger "
             "node type of the job's cluster, UDS_DRIVER_MEMORY on one machine.",
         )
     return None

@@ -20,7 +20,7 @@ from spark_entry.adapters.delta_table import (
 )
 from spark_entry.dialects import databricks as dialect
 from spark_entry.ledger import LedgerEntry
-from sync_core.domain.errors import FenceLost, PermanentError, RetryableError
+from sync_core.domain.errors import AGAIN, FenceLost, PermanentError, RetryableError
 from sync_core.domain.pipeline import Cursor, Target
 from sync_core.domain.run import RunKind
 from sync_core.domain.watermark import Watermark
@@ -101,13 +101,9 @@ class DatabricksAdapter(DeltaSource):
         if is_creation_conflict(error):
             if not self.tables.appears(target.table):
                 return not_delta(target.table)
-            return RetryableError(
-                "target.conflict", f"Somebody else created {target.table} at the same moment.", "Run it again."
-            )
+            return RetryableError("target.conflict", f"Somebody else created {target.table} at the same moment.", AGAIN)
         if is_conflict(error):
-            return RetryableError(
-                "target.conflict", f"Somebody else changed {target.table} at the same moment.", "Run it again."
-            )
+            return RetryableError("target.conflict", f"Somebody else changed {target.table} at the same moment.", AGAIN)
         return error
 
     def read_target(self, target: Target, state: TargetState, condition: str | None) -> DataFrame:
@@ -227,7 +223,7 @@ class DatabricksAdapter(DeltaSource):
             raise _fence_lost(request) from error
         if is_conflict(error):
             raise RetryableError(
-                "target.conflict", f"Somebody else changed {request.target.table} at the same moment.", "Run it again."
+                "target.conflict", f"Somebody else changed {request.target.table} at the same moment.", AGAIN
             ) from error
         with self.tables.faults("target", request.target.table):
             raise error

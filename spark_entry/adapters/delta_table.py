@@ -15,7 +15,7 @@ from spark_entry.adapters.base import Column
 from spark_entry.adapters.delta_history import Past, PastCommit, read_past, to_commit
 from spark_entry.dialects import databricks as dialect
 from sync_core.domain.connection import Connection
-from sync_core.domain.errors import PermanentError, RetryableError, SyncError
+from sync_core.domain.errors import AGAIN, PermanentError, RetryableError, SyncError
 
 RECENT_COMMITS = 20
 """Where the ledger is looked for first; the whole history only when it is not there."""
@@ -169,8 +169,8 @@ class DeltaTables:
             return RetryableError(
                 "delta.file_gone",
                 f"Connection {self.connection.name}: a file that the table's log names is gone. Spark says: {gone[1]}",
-                "It will be tried again, on the newest version. If it fails each time, the file was taken away by hand, or "
-                "by a VACUUM that keeps too little: RESTORE the table, or FSCK REPAIR TABLE to go on without its rows.",
+                f"{AGAIN} If it fails each time, the file was taken away by hand, or by a VACUUM that keeps too little: "
+                "RESTORE the table, or FSCK REPAIR TABLE to go on without its rows.",
             )
         lines = text.splitlines() or [""]
         named = next((line for line in lines if _CONDITION.search(line)), lines[0])
@@ -179,7 +179,7 @@ class DeltaTables:
             return PermanentError("database.denied", first, "Grant the run's principal what is named there.")
         if is_conflict(error):
             return RetryableError(
-                "target.conflict", f"{first} Somebody else changed the table at the same moment.", "Run it again."
+                "target.conflict", f"{first} Somebody else changed the table at the same moment.", AGAIN
             )
         if condition_of(error) == "DELTA_CANNOT_CREATE_LOG_PATH":
             return PermanentError("target.unwritable", first, "Check the path and who may write there.")

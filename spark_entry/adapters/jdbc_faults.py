@@ -7,7 +7,7 @@ import re
 from spark_entry.adapters.jdbc_connection import DatabaseFault
 from spark_entry.dialects.base import Dialect
 from sync_core.domain.connection import Connection
-from sync_core.domain.errors import PermanentError, RetryableError, SyncError
+from sync_core.domain.errors import AGAIN, PermanentError, RetryableError, SyncError
 
 _ADDRESS = re.compile(r"jdbc:\S+")
 _CREDENTIAL = re.compile(r"(?i)\b(password|pwd|secret|accesstoken|token)\s*[=:]\s*\S+")
@@ -63,25 +63,27 @@ def to_error(connection: Connection, dialect: Dialect, fault: DatabaseFault, rol
             )
         case "busy":
             return RetryableError(
-                "database.busy", f"{who}: {name} is in use by somebody else. {said}", "It will be tried again."
+                "database.busy",
+                f"{who}: {name} is in use by somebody else. {said}",
+                AGAIN,
             )
         case "duplicate":
             return RetryableError(
                 "database.duplicate",
                 f"{who}: another writer put the same key into {name}, or two keys of the source are one there. {said}",
-                "It will be tried again. If it fails each time, compare the keys without case and blanks at the end.",
+                f"{AGAIN} If it fails each time, compare the keys without case and blanks at the end.",
             )
         case "exists":
             return RetryableError(
                 "target.conflict",
                 f"{who}: {name} or a column of it was to be created and is there already. {said}",
-                "It will be tried again. If it fails each time, the user may not see what stands in its place.",
+                f"{AGAIN} If it fails each time, the user may not see what stands in its place.",
             )
         case "snapshot":
             return RetryableError(
                 "database.snapshot",
                 f"{who}: the database gave up the state that {name} was read at. {said}",
-                "It will be tried again.",
+                AGAIN,
             )
         case "value":
             return PermanentError(

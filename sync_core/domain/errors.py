@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar, Literal
 
+AGAIN = "Run it again; under a schedule its retry does so by itself."
+"""The remedy of what may be over by then, whether a person ran it or a schedule."""
+
 
 class SyncError(Exception):
     """Something a person or the retry policy must know about.

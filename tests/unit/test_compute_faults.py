@@ -6,6 +6,7 @@ import pytest
 from py4j.protocol import Py4JNetworkError
 
 from spark_entry.compute_faults import compute_fault
+from sync_core.domain.errors import AGAIN
 
 CALLED = "An error occurred while calling o97.save.\n: org.apache.spark.SparkException: "
 STAGE = "Job aborted due to stage failure: Task 1 in stage 16.0 failed 4 times, most recent failure: Lost task 1.3 in "
@@ -64,7 +65,7 @@ def test_what_may_be_over_at_the_next_attempt(error: Exception, code: str, said:
     assert fault is not None
     assert (fault.code, fault.kind) == (code, "retryable")
     assert fault.message.startswith(said)
-    assert fault.remedy.startswith("It will be tried again.")
+    assert fault.remedy.startswith(AGAIN)
 
 
 @pytest.mark.parametrize(
