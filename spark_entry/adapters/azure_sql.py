@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 
 from spark_entry.adapters.base import Column, Relation
@@ -13,10 +9,11 @@ from spark_entry.adapters.jdbc import JdbcAdapter
 from spark_entry.adapters.jdbc_catalog import TableName
 from spark_entry.adapters.jdbc_connection import HeldConnection
 from spark_entry.adapters.service_credential import access_token
+from spark_entry.adapters.service_principal import fetch_token
 from spark_entry.dialects.azure_sql import AzureSqlDialect
 from spark_entry.dialects.writing import Load
 from sync_core.domain.connection import Authentication
-from sync_core.domain.errors import ConfigError, PermanentError, RetryableError
+from sync_core.domain.errors import ConfigError
 from sync_core.domain.pipeline import Cursor
 from sync_core.domain.watermark import CursorType, Watermark
 
@@ -57,7 +54,7 @@ class AzureSqlAdapter(JdbcAdapter):
             case Authentication.TOKEN:
                 return {"accessToken": self._secret()}
             case Authentication.SERVICE_PRINCIPAL:
-                return {"accessToken": self._token_of_service_principal()}
+                return {"accessToken": fetch_token(self.connection, self._secret(), _SCOPE)}
             case Authentication.SERVICE_CREDENTIAL:
                 return {"accessToken": access_token(self.spark, self.connection, _SCOPE)}
 
@@ -70,42 +67,6 @@ class AzureSqlAdapter(JdbcAdapter):
                 "Set secret_scope and secret_key.",
             )
         return self.secret(reference.scope, reference.key)
-
-    def _token_of_service_principal(self) -> str:
-        """An access token by the client-credentials grant, so that no Azure library has to be on the cluster."""
-        connection = self.connection
-        if not (connection.tenant_id and connection.client_id):
-            raise ConfigError(
-                "connection.service_principal",
-                f"Connection {connection.name} signs in as a service principal without naming it.",
-                "Set tenant_id, client_id, and the secret.",
-            )
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": connection.client_id,
-            "client_secret": self._secret(),
-            "scope": _SCOPE,
-        }
-        tenant = urllib.parse.quote(connection.tenant_id, safe="")
-        request = urllib.request.Request(
-            f"https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token", urllib.parse.urlencode(form).encode()
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=15) as answer:  # noqa: S310  # the address is https, fixed above
-                return str(json.load(answer)["access_token"])
-        except urllib.error.HTTPError as error:
-            raise PermanentError(
-                "database.sign_in",
-                f"Connection {connection.name}: Microsoft Entra refused the service principal {connection.client_id} "
-                f"(status {error.code}).",
-                "Check tenant_id, client_id and whether the secret has expired.",
-            ) from None
-        except OSError as error:
-            raise RetryableError(
-                "database.unreachable",
-                f"Connection {connection.name}: Microsoft Entra cannot be reached: {error}.",
-                "Check the network and firewall of the compute.",
-            ) from None
 
     def insert(self, load: Load, connection: HeldConnection) -> int:
         target = self.dialect.text(load.target)

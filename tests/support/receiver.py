@@ -25,6 +25,7 @@ class Answer:
     status: int = 204
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     hangs: bool = False
+    content: bytes = b""
 
 
 class Receiver:
@@ -79,8 +80,9 @@ class Receiver:
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 if answer.status != 204:
-                    self.send_header("Content-Length", "0")
+                    self.send_header("Content-Length", str(len(answer.content)))
                 self.end_headers()
+                self.wfile.write(answer.content)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 pass
