@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from spark_entry.adapters.jdbc_connection import UNREACHABLE
 from spark_entry.adapters.registry import driver_packages
 from spark_entry.batch import Batch
+from spark_entry.compute_faults import JVM_GONE
 from spark_entry.events import JsonLines, send_to, take_standard_output, write_event
 from spark_entry.local_session import build_session
 from spark_entry.redacted_log import redacted_standard_error
@@ -50,7 +50,7 @@ def _run(path: Path, secrets: list[Secrets]) -> int:
     run_batch(spark, manifest, path, secrets[0])
     if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
         # Every result is written: a JVM that is gone by now changes nothing.
-        with suppress(*UNREACHABLE):
+        with suppress(*JVM_GONE):
             spark.stop()
     return 0
 

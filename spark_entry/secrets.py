@@ -9,8 +9,9 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
+from spark_entry.compute_faults import compute_fault, is_refusal
 from sync_core.domain.connection import SecretReference
-from sync_core.domain.errors import PermanentError
+from sync_core.domain.errors import AGAIN, PermanentError, RetryableError
 
 _SHORT = 8
 """A line of a secret this short tells nothing, and would redact words."""
@@ -29,7 +30,7 @@ class Secrets:
         self._hiding = threading.Lock()
 
     def get(self, scope: str, key: str) -> str:
-        """The secret's value. Raises PermanentError that names the reference."""
+        """The secret's value. Raises PermanentError that names the reference, RetryableError when it cannot be read now."""
         reference = SecretReference(scope, key)
         value = self._from_databricks(reference) if self._databricks else self._from_environment(reference)
         self.hide(value)
@@ -64,10 +65,15 @@ class Secrets:
         try:
             return str(self._databricks.get(scope=reference.scope, key=reference.key))
         except Exception as error:
-            raise PermanentError(
-                "secret.missing",
-                f"The secret {reference.scope}/{reference.key} cannot be read.",
-                "Create it in that secret scope, or grant the run's principal READ on the scope.",
+            what = f"The secret {reference.scope}/{reference.key}"
+            if is_refusal(error):
+                raise PermanentError(
+                    "secret.missing",
+                    f"{what} cannot be read.",
+                    "Create it in that secret scope, or grant the run's principal READ on the scope.",
+                ) from error
+            raise compute_fault(error) or RetryableError(
+                "secret.unavailable", f"{what} cannot be read now ({type(error).__name__}).", AGAIN
             ) from error
 
 

@@ -168,9 +168,9 @@ class DeltaTables:
         if gone := _FILE_GONE.search(text):
             return RetryableError(
                 "delta.file_gone",
-                f"Connection {self.connection.name}: a file that the table's log names is gone. Spark says: {gone[1]}",
-                f"{AGAIN} If it fails each time, the file was taken away by hand, or by a VACUUM that keeps too little: "
-                "RESTORE the table, or FSCK REPAIR TABLE to go on without its rows.",
+                f"a data file of a Delta table is gone: {gone[1].split(' It is possible')[0].rstrip('.')}.",
+                f"{AGAIN} If it fails each time, load in full: uds run PIPELINE --full-refresh. If that fails, too, a file of "
+                "the source is missing: bring it back in its storage.",
             )
         lines = text.splitlines() or [""]
         named = next((line for line in lines if _CONDITION.search(line)), lines[0])

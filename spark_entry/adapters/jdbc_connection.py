@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from py4j.java_gateway import is_instance_of  # pyright: ignore[reportUnknownVariableType]
-from py4j.protocol import Py4JError, Py4JJavaError
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
+from spark_entry.compute_faults import JVM_GONE
 from sync_core.domain.errors import PermanentError
 
 Row = tuple[str | None, ...]
 """A row of a query: every value as the driver's `getString` gives it, so SQL makes the text of times itself."""
-
-UNREACHABLE = (Py4JError, ConnectionError)
-"""The JVM refuses, or is gone: then the gateway lets the socket's own error through."""
 
 _NO_TABLES = ("INDEX", "SEQUENCE", "TYPE", "PARTITIONED INDEX", "SYSTEM INDEX", "TEMPORARY INDEX", "TEMPORARY SEQUENCE")
 
@@ -195,7 +193,7 @@ class HeldConnection:
             self._cancelled = statement
             if statement is None:
                 return
-            with suppress(*UNREACHABLE):
+            with suppress(*JVM_GONE):
                 if again:
                     self._connection.abort(self._gateway.jvm.java.util.concurrent.ForkJoinPool.commonPool())
                 else:
@@ -203,14 +201,14 @@ class HeldConnection:
 
     def close(self) -> None:
         """Give the connection up. A server that has gone already does not matter any more."""
-        with suppress(*UNREACHABLE):
+        with suppress(*JVM_GONE):
             self._connection.close()
 
     def _roll_back(self) -> None:
         try:
             self._connection.rollback()
             self._connection.setAutoCommit(True)
-        except UNREACHABLE:
+        except JVM_GONE:
             # The connection is broken, so the server rolls back by itself; what broke it is being raised already.
             self.close()
 
@@ -235,7 +233,7 @@ class HeldConnection:
             finally:
                 # Waits for a cancellation that is on its way, lest it hit the next statement.
                 self._enter(None)
-                with suppress(*UNREACHABLE):
+                with suppress(*JVM_GONE):
                     statement.close()
 
     def _enter(self, statement: Any) -> None:
@@ -250,6 +248,8 @@ def connect(spark: SparkSession, driver: str, url: str, properties: Mapping[str,
     try:
         loaded = loader.loadClass(driver)
     except Py4JJavaError as error:
+        if "ClassNotFoundException" not in str(error):
+            raise
         raise PermanentError(
             "database.no_driver",
             f"The JDBC driver {driver} is not on Spark's class path.",

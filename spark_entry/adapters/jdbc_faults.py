@@ -64,7 +64,7 @@ def to_error(connection: Connection, dialect: Dialect, fault: DatabaseFault, rol
         case "busy":
             return RetryableError(
                 "database.busy",
-                f"{who}: {name} is in use by somebody else. {said}",
+                f"{who}: {name} cannot be used at the moment. {said}",
                 AGAIN,
             )
         case "duplicate":

@@ -6,8 +6,9 @@ from typing import Any, cast
 
 from pyspark.sql import SparkSession
 
+from spark_entry.compute_faults import compute_fault, is_refusal
 from sync_core.domain.connection import Connection
-from sync_core.domain.errors import ConfigError, PermanentError
+from sync_core.domain.errors import AGAIN, ConfigError, PermanentError, RetryableError
 
 
 def access_token(spark: SparkSession, connection: Connection, scope: str) -> str:
@@ -31,8 +32,13 @@ def access_token(spark: SparkSession, connection: Connection, scope: str) -> str
     try:
         return str(tools.credentials.getServiceCredentialsProvider(name).get_token(scope).token)
     except Exception as error:
-        raise PermanentError(
-            "database.sign_in",
-            f"Connection {connection.name}: the service credential {name} gave no token ({type(error).__name__}).",
-            "Grant ACCESS on it to the principal that runs the job.",
+        what = f"Connection {connection.name}: the service credential {name} gave no token"
+        if is_refusal(error):
+            raise PermanentError(
+                "database.sign_in",
+                f"{what} ({type(error).__name__}).",
+                "Grant ACCESS on it to the principal that runs the job.",
+            ) from error
+        raise compute_fault(error) or RetryableError(
+            "database.unreachable", f"{what} now ({type(error).__name__}).", AGAIN
         ) from error

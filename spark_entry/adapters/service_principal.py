@@ -6,14 +6,19 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPException
+from typing import IO, Any, cast
 
 from sync_core.domain.connection import Connection
-from sync_core.domain.errors import AGAIN, ConfigError, PermanentError, RetryableError
+from sync_core.domain.errors import AGAIN, ConfigError, PermanentError, RetryableError, SyncError
 
 AUTHORITY = "https://login.microsoftonline.com"
 ANSWER_SECONDS = 15
 _TRY_LATER = (408, 429)
+_BUSY = ("temporarily_unavailable", "server_error")
+_LONGEST = 1_000_000
 
 
 def fetch_token(connection: Connection, secret: str, scope: str, authority: str = AUTHORITY) -> str:
@@ -40,35 +45,51 @@ def fetch_token(connection: Connection, secret: str, scope: str, authority: str 
     who = f"Connection {connection.name}: Microsoft Entra"
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
-            return str(json.load(answer)["access_token"])
+            token = _body(answer).get("access_token")
     except urllib.error.HTTPError as error:
-        said = f"status {error.code}{_reason(error)}"
-        if error.code in _TRY_LATER or error.code >= 500:
-            raise RetryableError("database.unreachable", f"{who} gives no token now ({said}).", AGAIN) from None
-        raise PermanentError(
-            "database.sign_in",
-            f"{who} refused the service principal {connection.client_id} ({said}).",
-            "Check tenant_id, client_id and whether the secret has expired.",
-        ) from None
+        raise _refusal(error, who, connection.client_id) from None
     except (OSError, HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise RetryableError(
             "database.unreachable",
-            f"{who} cannot be reached: {error or type(error).__name__}.",
-            "Check the network and firewall of the compute.",
+            f"{who} cannot be reached: {reason}.",
+            "Check the way from the compute to login.microsoftonline.com, port 443.",
         ) from None
-    except (ValueError, KeyError, TypeError):
-        raise RetryableError(
-            "database.unreachable",
-            f"{who} answered with what is no token: something in between answers for it.",
-            "Check the proxy and firewall of the compute.",
-        ) from None
+    if not isinstance(token, str):
+        raise _not_entra(who, "no token")
+    return token
 
 
-def _reason(error: urllib.error.HTTPError) -> str:
-    """What Entra says of it (`AADSTS7000222: …`), without the ids of the trace."""
+def _refusal(error: urllib.error.HTTPError, who: str, client_id: str) -> SyncError:
+    body: Mapping[str, Any] = {}
+    with suppress(OSError):
+        body = _body(error)
+    described = str(body.get("error_description") or "").splitlines()
+    reason = described[0].split(" Trace ID:")[0].rstrip(". ")[:300] if described else ""
+    said = f"status {error.code}: {reason}" if reason else f"status {error.code}"
+    if error.code in _TRY_LATER or error.code >= 500 or body.get("error") in _BUSY:
+        return RetryableError("database.unreachable", f"{who} gives no token now ({said}).", AGAIN)
+    if "error" not in body:
+        return _not_entra(who, said)
+    return PermanentError(
+        "database.sign_in",
+        f"{who} refused the service principal {client_id} ({said}).",
+        "Check tenant_id, client_id and whether the secret has expired.",
+    )
+
+
+def _not_entra(who: str, said: str) -> RetryableError:
+    return RetryableError(
+        "database.unreachable",
+        f"{who} was asked, and something in between answered: {said}.",
+        "Check the proxy and firewall between the compute and login.microsoftonline.com.",
+    )
+
+
+def _body(answer: IO[bytes]) -> Mapping[str, Any]:
+    """The JSON object of an answer, empty when it holds none."""
     try:
-        described = str(json.loads(error.read())["error_description"])
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
-        return ""
-    first = described.splitlines()[0] if described else ""
-    return f": {first.split(' Trace ID:')[0].rstrip('. ')[:300]}" if first else ""
+        body = json.loads(answer.read(_LONGEST))
+    except (ValueError, HTTPException):
+        return {}
+    return cast("Mapping[str, Any]", body) if isinstance(body, dict) else {}

@@ -51,13 +51,17 @@ _COLUMN_TYPES = {
 _CODES: dict[FaultKind, tuple[int, ...]] = {
     "unreachable": (
         *(64, 233, 926, 4221, 18401, 10053, 10054, 10060, 10928, 10929, 10936),
+        *(615, 921, 922, 927, 976, 983, 988, 3906, 6005, 17187, 17197),
         *(40143, 40197, 40501, 40540, 40613, 42108, 42109, 49918, 49919, 49920),
     ),
     "sign_in": (4060, 18452, 18456, 18470, 18487, 18488, 40532),
     "missing": (207, 208, 2812, 3701, 4902),
     "denied": (229, 230, 262, 297, 300, 916, 2760, 15247),
     "full": (1101, 1105, 9002, 40544),
-    "busy": (701, 1204, 1205, 1222, 3960, 3961, 8645, 8651, 40549, 40550, 40551, 40553),
+    "busy": (
+        *(601, 701, 802, 1204, 1205, 1222, 3960, 3961, 8645, 8651, 10922, 40549, 40550, 40551, 40553),
+        *(41301, 41302, 41305, 41325, 41839),
+    ),
     "duplicate": (2601, 2627),
     "exists": (2705, 2714),
     "value": (220, 241, 242, 245, 515, 544, 547, 2628, 8115, 8134, 8152),
@@ -252,6 +256,6 @@ class AzureSqlDialect(Dialect):
         return f"SELECT OBJECT_ID({self.text(self.table(schema, name))})"
 
     def fault(self, state: str, vendor_code: int, message: str) -> FaultKind:
-        if vendor_code not in _KINDS and ("PKIX" in message or "certificate" in message.lower() or "SSL" in message):
+        if vendor_code not in _KINDS and self.is_certificate_fault(message):
             return "certificate"
         return _KINDS.get(vendor_code) or self.standard_fault(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -25,6 +26,13 @@ FaultKind = Literal[
 ]
 """What a database fault means to the run. `busy` passes by itself; `exists` is a table or column that is to be created;
 `value` is a value that does not fit its column."""
+
+_BROKEN = re.compile(
+    r"reset|timed out|terminated the handshake|did not return a response|(?:connection|socket|channel)[^.]{0,20} closed"
+    r"|broken pipe",
+    re.IGNORECASE,
+)
+"""A secure connection breaks like any other: that says nothing of certificates."""
 
 STANDARD_STATES: dict[str, FaultKind] = {
     "23505": "duplicate",
@@ -257,6 +265,11 @@ class Dialect(ABC):
     def standard_fault(self, state: str) -> FaultKind:
         """What the standard says about a state."""
         return STANDARD_STATES.get(state) or STANDARD_CLASSES.get(state[:2]) or "other"
+
+    def is_certificate_fault(self, message: str) -> bool:
+        """Whether no secure connection can be agreed upon, rather than that one broke."""
+        named = "PKIX" in message or "certificate" in message.lower() or "SSL" in message
+        return named and not _BROKEN.search(message)
 
     @abstractmethod
     def fault(self, state: str, vendor_code: int, message: str) -> FaultKind:

@@ -37,6 +37,8 @@ _COLUMN_TYPES = {
 }
 _AS_TEXT = ("json", "xml", "citext", "point", "polygon", "box", "path", "line", "lseg", "circle")
 _STATES: dict[str, FaultKind] = {
+    # A primary that became a replica.
+    "25006": "unreachable",
     "25P03": "unreachable",
     "3D000": "sign_in",
     "3F000": "missing",
@@ -52,7 +54,7 @@ _STATES: dict[str, FaultKind] = {
     "57P02": "unreachable",
     "57P03": "unreachable",
     "57P05": "unreachable",
-    "58030": "full",
+    "72000": "snapshot",
 }
 
 
@@ -208,7 +210,10 @@ class PostgresqlDialect(Dialect):
         return f"SELECT {self.text(self.table(schema, name))}::regclass::oid"
 
     def fault(self, state: str, vendor_code: int, message: str) -> FaultKind:
-        if "certificate" in message.lower() or "SSL" in message:
+        if state.startswith("28") and "certificate" not in message.lower():
+            # "no pg_hba.conf entry for ..., SSL encryption": the way is named, and is not at fault.
+            return "sign_in"
+        if self.is_certificate_fault(message):
             return "certificate"
         if "snapshot" in message and state in ("22023", "42704"):
             return "snapshot"

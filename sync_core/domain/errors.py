@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar, Literal
 
-AGAIN = "Run it again; under a schedule its retry does so by itself."
-"""The remedy of what may be over by then, whether a person ran it or a schedule."""
+AGAIN = "Run it again, unless its retry does."
+"""The remedy of what may be over by then: true of a run by hand, of one that is retried, and after the last attempt."""
 
 
 class SyncError(Exception):

@@ -391,7 +391,7 @@ def test_p21_p25_two_instances_at_once_over_one_table_end_as_one(cloud: Cloud) -
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(PATIENCE)
     assert errors == []
     assert ended.is_set()
     store: Any = planes[0].store

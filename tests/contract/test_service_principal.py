@@ -21,7 +21,8 @@ EXPIRED = "AADSTS7000222: The provided client secret keys for app 'an-app' are e
 
 
 @pytest.fixture
-def entra() -> Generator[Receiver]:
+def entra(monkeypatch: pytest.MonkeyPatch) -> Generator[Receiver]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with Receiver() as receiver:
         yield receiver
 
@@ -63,16 +64,25 @@ def test_an_entra_that_has_no_answer_now_is_asked_again(entra: Receiver, status:
     assert raised.value.message == f"Connection sales: Microsoft Entra gives no token now (status {status})."
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>sign in to the guest network</html>", b"[]", b"{}"])
-def test_what_is_no_token_is_not_taken_for_one(entra: Receiver, content: bytes) -> None:
-    entra.answers = [Answer(200, content=content)]
-    with pytest.raises(RetryableError, match="what is no token: something in between"):
+def test_an_entra_that_is_busy_says_so_under_any_status(entra: Receiver) -> None:
+    busy = {"error": "temporarily_unavailable", "error_description": "AADSTS90033: A transient error has occurred."}
+    entra.answers = [Answer(400, content=json.dumps(busy).encode())]
+    with pytest.raises(RetryableError, match=r"status 400: AADSTS90033: A transient error has occurred\)"):
         fetch(entra)
+
+
+@pytest.mark.parametrize("status", [200, 403, 407])
+@pytest.mark.parametrize("content", [b"", b"<html>the guest network</html>", b"[]", b"{}", b'{"access_token": null}'])
+def test_a_proxys_answer_is_taken_for_no_token_and_no_refusal(entra: Receiver, status: int, content: bytes) -> None:
+    entra.answers = [Answer(status, content=content)]
+    with pytest.raises(RetryableError, match="something in between answered: ") as raised:
+        fetch(entra)
+    assert raised.value.code == "database.unreachable"
 
 
 def test_an_entra_that_is_not_there(entra: Receiver) -> None:
     entra.stop()
-    with pytest.raises(RetryableError, match=r"Microsoft Entra cannot be reached: .*refused"):
+    with pytest.raises(RetryableError, match=r"cannot be reached: \[Errno 111\] Connection refused\."):
         fetch(entra)
 
 

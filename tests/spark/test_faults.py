@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from spark_entry.batch import Batch
 from spark_entry.secrets import Secrets
 from sync_core.domain.connection import SecretReference
 from sync_core.domain.pipeline import Pipeline, Source, Target
-from sync_core.domain.run import Action, Manifest, Outcome, RunKind, RunOrder
+from sync_core.domain.run import Action, Manifest, Outcome, RunKind, RunOrder, RunResult
 from tests.support.world import World
 
 EXPECTED = {
@@ -102,29 +102,44 @@ def test_each_fault_is_one_sentence_and_neighbours_are_unharmed(
 
 
 def test_a_file_that_was_vacuumed_under_the_run_is_told_and_tried_again(world: World) -> None:
-    """Of a source and of a target that a merge reads; once it is back, the next attempt loads all."""
-    source = Path(world.folder / "lake" / "shelf")
+    source = world.folder / "lake" / "shelf"
     rows = "SELECT id, CAST(id AS STRING) AS name, TIMESTAMP_NTZ'2024-01-01' AS at FROM RANGE(5)"
     world.spark.sql(rows).coalesce(1).write.format("delta").save(str(source))
     pipelines = [replace(one, source=Source("delta", "shelf")) for one in world.pipelines()]
-    for missing in (source, Path(world.delta_path(pipelines[0]))):
-        if missing != source:
-            world.good(*pipelines)
-            world.spark.sql(f"UPDATE delta.`{source}` SET name = 'b', at = TIMESTAMP_NTZ'2024-01-02' WHERE id = 3")
-        files = sorted(missing.glob("*.parquet"))
-        for file in files:
-            file.rename(file.with_suffix(".away"))
-        results = world.run(*pipelines)
-        for file in files:
-            file.with_suffix(".away").rename(file)
-        for result in results[: 2 if missing == source else 1]:
-            assert (result.state, result.rows.inserted) == (Outcome.FAILED, 0)
-            assert result.error is not None
-            assert (result.error.code, result.error.kind) == ("delta.file_gone", "retryable"), result.error
-            assert files[0].parent.name in result.error.message
+
+    moved = take_away(source)
+    check_file_gone(world.run(*pipelines), "shelf")
+    for file, place in moved.items():
+        file.rename(place)
     world.good(*pipelines)
+
+    # A merge reads its target. To load in full mends it, as the remedy says.
+    into_delta = pipelines[0]
+    world.spark.sql(f"UPDATE delta.`{source}` SET name = 'b', at = TIMESTAMP_NTZ'2024-01-02' WHERE id = 3")
+    take_away(Path(world.delta_path(into_delta)))
+    check_file_gone(world.run(into_delta), into_delta.target.table)
+    world.good(into_delta, kind=RunKind.FULL_REFRESH)
+    world.good(pipelines[1])
     expected = Counter((str(n), "b" if n == 3 else str(n), f"2024-01-0{2 if n == 3 else 1} 00:00:00") for n in range(5))
     assert [world.target_rows(one) for one in pipelines] == [expected, expected]
+
+
+def take_away(table: Path) -> dict[Path, Path]:
+    """Take a Delta table's data files away; where they are by where they were."""
+    places = {file.with_suffix(".away"): file for file in table.glob("*.parquet")}
+    for file, place in places.items():
+        place.rename(file)
+    return places
+
+
+def check_file_gone(results: Sequence[RunResult], table: str) -> None:
+    for result in results:
+        assert (result.state, result.rows.inserted, result.rows.updated) == (Outcome.FAILED, 0, 0)
+        assert result.error is not None
+        assert (result.error.code, result.error.kind) == ("delta.file_gone", "retryable"), result.error
+        assert f"/{table}/part-" in result.error.message
+        assert "REFRESH TABLE" not in result.error.message
+        assert f"uds run {result.pipeline_id} --full-refresh" in result.error.remedy
 
 
 def test_the_live_check_names_missing_privileges(world: World) -> None:

@@ -178,7 +178,7 @@ def test_a_spark_that_dies_ends_its_engine_and_the_next_batch_gets_another(machi
             "engine.spark_gone",
             "retryable",
         )
-        assert result.error.message.startswith(f"Pipeline {one.pipeline_id}: Spark's own process ended")
+        assert result.error.message.startswith(f"Pipeline {one.pipeline_id}: Spark ended while the engine was at work")
     world.insert((2, "b", "2024-01-02"))
     machine.launch("two", replace(pipeline))
     wait_until(lambda: "two" in machine.done)

@@ -175,6 +175,11 @@ def test_every_carried_type_has_a_column_type(dialect: str) -> None:
         sql.column_type("array<int>", NativeType(""), key=False)
 
 
+SECURE = (
+    "The driver could not establish a secure connection to SQL Server by using Secure Sockets Layer (SSL) encryption."
+)
+
+
 @pytest.mark.parametrize(
     ("dialect", "state", "code", "message", "kind"),
     [
@@ -187,11 +192,22 @@ def test_every_carried_type_has_a_column_type(dialect: str) -> None:
         ("postgres", "55P03", 0, "canceling statement due to lock timeout", "busy"),
         ("postgres", "23505", 0, "duplicate key value", "duplicate"),
         ("postgres", "08006", 0, "SSL error: PKIX path building failed", "certificate"),
+        ("postgres", "08004", 0, "The server does not support SSL.", "certificate"),
+        ("postgres", "08006", 0, "SSL error: Connection reset", "unreachable"),
+        ("postgres", "08006", 0, "SSL error: Read timed out", "unreachable"),
+        ("postgres", "28000", 0, 'no pg_hba.conf entry for host "10.0.0.4", user "sync", SSL encryption', "sign_in"),
+        ("postgres", "28000", 0, "connection requires a valid client certificate", "certificate"),
+        ("postgres", "25006", 0, "cannot execute INSERT in a read-only transaction", "unreachable"),
+        ("postgres", "72000", 0, "snapshot too old", "snapshot"),
         ("postgres", "53300", 0, "FATAL: sorry, too many clients already", "unreachable"),
         ("postgres", "57P05", 0, "FATAL: terminating connection due to idle-session timeout", "unreachable"),
         ("postgres", "42P07", 0, 'relation "orders" already exists', "exists"),
         ("postgres", "42701", 0, 'column "more" of relation "orders" already exists', "exists"),
         ("oracle", "66000", 12518, "ORA-12518: listener could not hand off client connection", "unreachable"),
+        ("oracle", "66000", 12514, "ORA-12514: listener does not currently know of service requested", "unreachable"),
+        ("oracle", "66000", 12599, "ORA-12599: TNS:cryptographic checksum mismatch", "unreachable"),
+        ("oracle", "08000", 1109, "ORA-01109: database not open", "unreachable"),
+        ("oracle", "72000", 4031, "ORA-04031: unable to allocate bytes of shared memory", "busy"),
         ("oracle", "66000", 20, "ORA-00020: maximum number of processes exceeded", "unreachable"),
         ("oracle", "60000", 28, "ORA-00028: your session has been killed", "unreachable"),
         ("oracle", "72000", 8103, "ORA-08103: object no longer exists", "snapshot"),
@@ -211,7 +227,13 @@ def test_every_carried_type_has_a_column_type(dialect: str) -> None:
         ("oracle", "72000", 1555, "ORA-01555: snapshot too old", "snapshot"),
         ("tsql", "S0001", 18456, "Login failed for user", "sign_in"),
         ("tsql", "08S01", 0, "The TCP/IP connection to the host has failed", "unreachable"),
-        ("tsql", "08S01", 0, "PKIX path building failed", "certificate"),
+        ("tsql", "08S01", 0, f'{SECURE} Error: "PKIX path building failed".', "certificate"),
+        ("tsql", "08S01", 0, f'{SECURE} Error: "Connection reset".', "unreachable"),
+        ("tsql", "08S01", 0, f'{SECURE} Error: "SQL Server did not return a response.".', "unreachable"),
+        ("tsql", "08S01", 0, f"{SECURE} The server selected protocol version TLS10.", "certificate"),
+        ("tsql", "S0001", 983, "Unable to access availability database 'sales'", "unreachable"),
+        ("tsql", "S0001", 3906, "Failed to update database because the database is read-only.", "unreachable"),
+        ("tsql", "S0001", 41302, "The current transaction attempted to update a record that has been updated", "busy"),
         ("tsql", "S0002", 208, "Invalid object name", "missing"),
         ("tsql", "S0005", 229, "The SELECT permission was denied", "denied"),
         ("tsql", "S0002", 1105, "Could not allocate space", "full"),

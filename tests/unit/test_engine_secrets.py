@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, quote_plus
 
 import pytest
+from py4j.protocol import Py4JNetworkError
 
 from spark_entry.adapters.access_tokens import expires_at
 from spark_entry.adapters.azure_sql import AzureSqlAdapter
@@ -18,7 +19,7 @@ from spark_entry.adapters.oracle import OracleAdapter
 from spark_entry.batch import Batch
 from spark_entry.secrets import Secrets
 from sync_core.domain.connection import Authentication, Connection, SecretReference
-from sync_core.domain.errors import ConfigError, PermanentError
+from sync_core.domain.errors import ConfigError, PermanentError, SyncError
 from sync_core.domain.run import Manifest
 
 
@@ -165,3 +166,31 @@ def test_an_oracle_connection_names_its_database(tls: bool | None) -> None:
     adapter = OracleAdapter(Connection("o", "oracle", "db", tls=tls), None, lambda _scope, _key: "")  # pyright: ignore
     with pytest.raises(ConfigError, match="names no database"):
         adapter.build_jdbc_url()
+
+
+class Scopes:
+    """The secrets of a Databricks workspace, of which each reading fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def get(self, scope: str, key: str) -> str:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kind"),
+    [
+        (
+            Exception("IllegalArgumentException: Secret does not exist with scope: kv and key: shop"),
+            "secret.missing",
+            "permanent",
+        ),
+        (Exception("503: TEMPORARILY_UNAVAILABLE"), "secret.unavailable", "retryable"),
+        (Py4JNetworkError("Answer from Java side is empty"), "engine.spark_gone", "retryable"),
+    ],
+)
+def test_a_secret_that_cannot_be_read_now_is_read_again(error: Exception, code: str, kind: str) -> None:
+    with pytest.raises(SyncError) as raised:
+        Secrets({}, Scopes(error)).get("kv", "shop")
+    assert (raised.value.code, raised.value.kind) == (code, kind)
