@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from spark_entry.adapters.azure_sql import AzureSqlAdapter
+from spark_entry.adapters.jdbc_connection import connect
 from spark_entry.adapters.oracle import OracleAdapter
 from spark_entry.adapters.postgresql import PostgresqlAdapter
 from spark_entry.secrets import Secrets
@@ -159,6 +160,14 @@ def test_the_drivers_know_these_properties(session: Any, login: Login) -> None:
     assert not [name for name in encrypted.driver_properties() if "net.encryption" in name]
     loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
     loader.loadClass("org.postgresql.ssl.DefaultJavaSSLFactory")
+
+
+def test_a_driver_that_is_not_there_is_named(session: Any) -> None:
+    with pytest.raises(
+        PermanentError, match=r"The JDBC driver no\.such\.Driver is not on Spark's class path"
+    ) as raised:
+        connect(session, "no.such.Driver", "jdbc:none:", {})
+    assert raised.value.code == "database.no_driver"
 
 
 def test_no_driver_speaks_tls_before_1_2(session: Any) -> None:
