@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pyspark
+from py4j import java_gateway, protocol
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 
 from spark_entry.adapters.registry import known_driver_packages
@@ -31,7 +33,10 @@ def driver_session() -> Generator[Any]:
     port, token, process = launched
     gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auth_token=token, auto_convert=True))
     try:
-        yield SimpleNamespace(sparkContext=SimpleNamespace(_gateway=gateway, _jvm=gateway.jvm))
+        # A session that is open in this process has py4j's errors translated, by questions to its own JVM, where this
+        # one's objects are others or none.
+        with patch.object(java_gateway, "get_return_value", protocol.get_return_value):
+            yield SimpleNamespace(sparkContext=SimpleNamespace(_gateway=gateway, _jvm=gateway.jvm))
     finally:
         gateway.shutdown()
         for stream in (process.stdin, process.stdout):
