@@ -1,6 +1,7 @@
 """What an error says of the compute under the engine rather than of a table: memory, lost executors, a Spark that is gone.
 
-All of it may be over at the next attempt, and none of it is a fault to report.
+All of it may be over at the next attempt, and none of it is a fault to report. And whether a service of the workspace has
+refused, or had no answer.
 """
 
 from __future__ import annotations

@@ -119,11 +119,12 @@ def describe(pipeline_id: str, error: BaseException, fault: SyncError | None, re
     """An error as the result tells it; `fault` is what it means, None when nobody foresaw it."""
     if fault is None:
         lines = traceback.format_exception_only(error)
-        text = lines[-1].strip().splitlines()[0][:500]
+        # Before the cut, or the half of a secret that it leaves would not be known for one.
+        text = redact(lines[-1].strip()).splitlines()[0][:500]
         return RunError(
             "engine.internal",
             "internal",
-            redact(f"Pipeline {pipeline_id}: {text}"),
+            f"Pipeline {pipeline_id}: {text}",
             "The engine log in the run folder has the whole story; please report it.",
         )
     prefix = f"Pipeline {pipeline_id}: "

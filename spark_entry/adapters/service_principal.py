@@ -44,7 +44,7 @@ def fetch_token(connection: Connection, secret: str, scope: str, authority: str 
     request = urllib.request.Request(f"{authority}/{tenant}/oauth2/v2.0/token", data)  # noqa: S310  # no caller names a file
     who = f"Connection {connection.name}: Microsoft Entra"
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310  # as above
             token = _body(answer).get("access_token")
     except urllib.error.HTTPError as error:
         raise _refusal(error, who, connection.client_id) from None

@@ -28,7 +28,7 @@ FaultKind = Literal[
 `value` is a value that does not fit its column."""
 
 _BROKEN = re.compile(
-    r"reset|timed out|terminated the handshake|did not return a response|(?:connection|socket|channel)[^.]{0,20} closed"
+    r"\breset\b|timed out|terminated the handshake|did not return a response|(?:connection|socket|channel)[^.]{0,20} closed"
     r"|broken pipe",
     re.IGNORECASE,
 )

@@ -9,7 +9,7 @@ import pytest
 from py4j.clientserver import ClientServer, JavaParameters, PythonParameters
 from py4j.protocol import Py4JError, Py4JNetworkError
 
-from spark_entry.compute_faults import compute_fault, is_refusal
+from spark_entry.compute_faults import JVM_GONE, compute_fault, is_refusal
 from sync_core.domain.errors import AGAIN
 
 CALLED = "An error occurred while calling o97.save.\n: org.apache.spark.SparkException: "
@@ -85,7 +85,7 @@ def test_a_jvm_that_does_not_listen_is_gone() -> None:
         port = server.getsockname()[1]
     gateway: Any = ClientServer(JavaParameters(port=port, auto_convert=True), PythonParameters(port=0))
     try:
-        with pytest.raises(Exception) as raised:  # noqa: PT011  # which one is py4j's choice
+        with pytest.raises(JVM_GONE) as raised:
             gateway.jvm.java.lang.System.currentTimeMillis()
     finally:
         gateway.shutdown_callback_server()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -16,7 +19,9 @@ from spark_entry.adapters.azure_sql import AzureSqlAdapter
 from spark_entry.adapters.jdbc_connection import DatabaseFailed, DatabaseFault
 from spark_entry.adapters.jdbc_source import CREDENTIALS_SECONDS
 from spark_entry.adapters.oracle import OracleAdapter
+from spark_entry.adapters.service_credential import access_token
 from spark_entry.batch import Batch
+from spark_entry.report import describe
 from spark_entry.secrets import Secrets
 from sync_core.domain.connection import Authentication, Connection, SecretReference
 from sync_core.domain.errors import ConfigError, PermanentError, SyncError
@@ -194,3 +199,34 @@ def test_a_secret_that_cannot_be_read_now_is_read_again(error: Exception, code: 
     with pytest.raises(SyncError) as raised:
         Secrets({}, Scopes(error)).get("kv", "shop")
     assert (raised.value.code, raised.value.kind) == (code, kind)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kind"),
+    [
+        (Exception("PERMISSION_DENIED: no ACCESS on the service credential"), "database.sign_in", "permanent"),
+        (TimeoutError("the read operation timed out"), "database.unreachable", "retryable"),
+        (Py4JNetworkError("Answer from Java side is empty"), "engine.spark_gone", "retryable"),
+    ],
+)
+def test_a_service_credential_that_gives_no_token_now_is_asked_again(
+    error: Exception, code: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def provide(_name: str) -> Any:
+        raise error
+
+    tools = SimpleNamespace(credentials=SimpleNamespace(getServiceCredentialsProvider=provide))
+    # Only a Databricks runtime has this module.
+    monkeypatch.setitem(sys.modules, "pyspark.dbutils", SimpleNamespace(DBUtils=lambda _spark: tools))  # pyright: ignore
+    connection = Connection("sales", "azure_sql", "x.database.windows.net", service_credential="reader")
+    with pytest.raises(SyncError) as raised:
+        access_token(None, connection, "scope")  # pyright: ignore[reportArgumentType]
+    assert (raised.value.code, raised.value.kind) == (code, kind)
+
+
+def test_p26_a_secret_at_the_cut_of_a_long_message_is_redacted_first() -> None:
+    secrets = Secrets({"UDS_SECRET_KV_PW": "correct-horse-battery"})
+    secrets.get("kv", "pw")
+    told = describe("orders", ValueError(f"{'x' * 478} correct-horse-battery"), None, secrets.redact)
+    assert "correct" not in told.message
+    assert told.message.endswith("***")
